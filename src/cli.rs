@@ -1,0 +1,171 @@
+//! Owns the command line: types only. Every flag has an environment twin.
+
+#![allow(
+    clippy::doc_markdown,
+    reason = "these comments are the help text, where backticks would show"
+)]
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::telemetry::LogFormat;
+
+/// Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
+///
+/// Agents on the nodes hear magic packets and report them; managers look up which virtual machine
+/// has the address, and start it.
+#[derive(Debug, Parser)]
+#[command(name = "kubevirt-wol", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        env = "WOL_LOG_FORMAT",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub log_format: LogFormat,
+    /// Which log lines are written, for example info or info,kubevirt_wol=debug.
+    #[arg(
+        long,
+        global = true,
+        env = "WOL_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Maps the MAC addresses of magic packets to virtual machines and starts them.
+    Manager(ManagerArgs),
+    /// Listens for magic packets on this node and reports them to a manager.
+    Agent(AgentArgs),
+    /// Prints the CustomResourceDefinition of WolConfig, for kubectl apply -f -.
+    Crd,
+    /// Sends magic packets, as real senders do.
+    Send(SendArgs),
+}
+
+/// Options of `kubevirt-wol manager`.
+#[derive(Debug, Clone, Args)]
+pub struct ManagerArgs {
+    /// Where agents connect.
+    #[arg(
+        long,
+        env = "WOL_GRPC_BIND",
+        default_value = "[::]:9090",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub grpc_bind: SocketAddr,
+    /// Where /metrics, /livez and /readyz are served.
+    #[arg(
+        long,
+        env = "WOL_ADMIN_BIND",
+        default_value = "[::]:8081",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub admin_bind: SocketAddr,
+    /// Accept agents without encryption and without knowing who they are. Whoever reaches the port
+    /// can then wake any virtual machine that a WolConfig makes wakeable.
+    #[arg(long, env = "WOL_INSECURE")]
+    pub insecure: bool,
+    /// The name of this replica; in a pod, its name.
+    #[arg(long, env = "POD_NAME", default_value = "manager", value_name = "NAME")]
+    pub replica_id: String,
+    /// Repeats of a wake within this time of the first are dropped by the managers.
+    #[arg(
+        long,
+        env = "WOL_DEDUP_WINDOW",
+        default_value = "10s",
+        value_name = "TIME"
+    )]
+    pub dedup_window: SignedDuration,
+    /// Repeats of a wake within this time of the first are dropped by each agent.
+    #[arg(
+        long,
+        env = "WOL_AGENT_DEDUP_WINDOW",
+        default_value = "2s",
+        value_name = "TIME"
+    )]
+    pub agent_dedup_window: SignedDuration,
+    /// A wake that could not be reported within this time is stale and starts nothing.
+    #[arg(
+        long,
+        env = "WOL_EVENT_TTL",
+        default_value = "30s",
+        value_name = "TIME"
+    )]
+    pub event_ttl: SignedDuration,
+    /// How long a wake waits for a virtual machine that cannot start yet.
+    #[arg(
+        long,
+        env = "WOL_WAKE_DEADLINE",
+        default_value = "5m",
+        value_name = "TIME"
+    )]
+    pub wake_deadline: SignedDuration,
+    /// How long a call to start a virtual machine may take.
+    #[arg(
+        long,
+        env = "WOL_START_TIMEOUT",
+        default_value = "10s",
+        value_name = "TIME"
+    )]
+    pub start_timeout: SignedDuration,
+    /// Starts per second, once the burst is used up.
+    #[arg(long, env = "WOL_START_RATE", default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub start_rate: u32,
+    /// Starts that may be made at once after a quiet time.
+    #[arg(long, env = "WOL_START_BURST", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub start_burst: u32,
+    /// Calls to start a virtual machine that may be under way at once.
+    #[arg(long, env = "WOL_START_CONCURRENCY", default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub start_concurrency: u32,
+}
+
+/// Options of `kubevirt-wol agent`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    /// The Kubernetes node that this agent runs on.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: String,
+    /// Where a manager listens.
+    #[arg(
+        long,
+        env = "WOL_MANAGER",
+        default_value = "kubevirt-wol-grpc.kubevirt-wol-system.svc:9090",
+        value_name = "HOST:PORT"
+    )]
+    pub manager: String,
+    /// Report without encryption, to whoever answers.
+    #[arg(long, env = "WOL_INSECURE")]
+    pub insecure: bool,
+    /// Listen on these UDP ports only, whatever the managers ask for. Without it: 9 and 7 until a
+    /// manager says which.
+    #[arg(long = "wol-port", env = "WOL_PORT", value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub wol_ports: Vec<u16>,
+    /// Do not open the packet socket: hear only what the node's UDP sockets get.
+    #[arg(long, env = "WOL_NO_RAW")]
+    pub no_raw: bool,
+    /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
+    #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
+    pub admin_bind: Option<SocketAddr>,
+}
+
+/// Options of `kubevirt-wol send`.
+#[derive(Debug, Clone, Args)]
+pub struct SendArgs {
+    /// MAC addresses to wake, in any notation: 52:54:00:12:34:56, 52-54-00-12-34-56,
+    /// 5254.0012.3456, 525400123456.
+    #[arg(required = true, value_name = "MAC")]
+    pub targets: Vec<String>,
+}

@@ -1,0 +1,85 @@
+//! Wake-on-LAN for KubeVirt.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+
+pub mod admin;
+pub mod agent;
+pub mod cli;
+pub mod crd;
+pub mod dedup;
+pub mod filter;
+pub mod frame;
+pub mod kubevirt;
+pub mod mac;
+pub mod manager;
+pub mod packet;
+pub mod rpc;
+pub mod send;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod wake;
+
+/// Runs the program as `args` say, the first of which is its name. Exit codes: 0 done, 1 failed,
+/// 2 wrong usage.
+pub fn run<I, T>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match cli::Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where even this cannot be written, the exit code has to do.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kubevirt-wol: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: cli::Cli) -> anyhow::Result<()> {
+    telemetry::init(cli.log_format, &cli.log)?;
+    // An error means that somebody installed one before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli.command {
+        cli::Command::Manager(args) => serve(|token| manager::run(args, token)),
+        cli::Command::Agent(args) => {
+            // Before the runtime exists: capabilities belong to threads, and the runtime's threads
+            // inherit what is left.
+            let ears = agent::open(&args)?;
+            serve(|token| agent::run(args, ears, token))
+        }
+        cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
+        cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
+    }
+}
+
+/// Runs a service until it ends by itself or a signal asks it to.
+fn serve<F>(service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(async {
+        let token = CancellationToken::new();
+        tokio::select! {
+            result = service(token.clone()) => result,
+            result = shutdown::on_signal(token) => result,
+        }
+    })
+}

@@ -1,0 +1,42 @@
+//! Owns [`Report`]: one wake as an agent reported it, and the way back for its answer.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::mpsc;
+
+use crate::wake::{Answer, Wake};
+
+/// One reported wake.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The node whose agent heard it.
+    pub node: Arc<str>,
+    /// What was heard.
+    pub wake: Wake,
+    /// When it was heard: its arrival here less its age.
+    pub heard_at: Instant,
+    /// Where the answers go.
+    pub reply: Reply,
+}
+
+/// The way back to the agent: any number of deferrals, then one final answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    seq: u64,
+    answers: mpsc::Sender<(u64, Answer)>,
+}
+
+impl Reply {
+    /// Answers to event `seq` go to `answers`, a bounded queue that the session drains.
+    #[must_use]
+    pub fn new(seq: u64, answers: mpsc::Sender<(u64, Answer)>) -> Self {
+        Self { seq, answers }
+    }
+
+    /// Sends an answer without waiting. False where the session is gone or does not read: its
+    /// agent then asks again, here or at another replica.
+    #[must_use]
+    pub fn send(&self, answer: Answer) -> bool {
+        self.answers.try_send((self.seq, answer)).is_ok()
+    }
+}

@@ -1,0 +1,36 @@
+//! Owns [`Settings`]: what the managers ask of the agents. Plain data, no I/O.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::filter::SourceFilter;
+
+/// How an agent listens; pushed over its session, never through a new pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// UDP ports to listen on.
+    pub udp_ports: BTreeSet<u16>,
+    /// Repeats of a wake within this time of the first are dropped by the agent.
+    pub dedup_window: Duration,
+    /// An event older than this is stale, unless it was deferred.
+    pub event_ttl: Duration,
+    /// Which packets matter: those that pass at least one.
+    pub filters: Vec<SourceFilter>,
+}
+
+impl Settings {
+    /// The ports where nearly every sender sends: discard and echo.
+    pub const DEFAULT_PORTS: [u16; 2] = [9, 7];
+}
+
+impl Default for Settings {
+    /// What an agent does before a manager has spoken: the default ports, any source, and the
+    /// default interfaces.
+    fn default() -> Self {
+        Self {
+            udp_ports: Self::DEFAULT_PORTS.into(),
+            dedup_window: Duration::from_secs(2),
+            event_ttl: Duration::from_secs(30),
+            filters: vec![SourceFilter::default()],
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Owns how the program speaks to machines and people: log lines and the metrics registry.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use prometheus_client::{metrics::info::Info, registry::Registry};
+use tracing_subscriber::EnvFilter;
+
+/// The prefix of every metric.
+pub const PREFIX: &str = "kubevirt_wol";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Installs the log writer; lines go to standard error, so that standard output stays data.
+///
+/// # Errors
+///
+/// The filter cannot be read, or a log writer is installed already.
+pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| {
+        format!("log filter {filter:?} is not of the form info or info,kubevirt_wol=debug")
+    })?;
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let result = match format {
+        LogFormat::Auto if terminal => builder.try_init(),
+        LogFormat::Text => builder.with_ansi(terminal).try_init(),
+        LogFormat::Auto | LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    result.map_err(|error| anyhow::anyhow!("cannot install the log writer: {error}"))
+}
+
+/// A registry with the prefix and `kubevirt_wol_build_info`.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The version of this program", build);
+    registry
+}
