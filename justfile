@@ -1,8 +1,5 @@
 # Recipes for people; each is one command that can also be typed. `just --list` shows them.
 
-# Where `deploy` and the image recipes look for the image.
-export IMG := env("IMG", "localhost/kubevirt-wol:dev")
-
 [private]
 default:
     @just --list
