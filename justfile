@@ -63,7 +63,7 @@ sample:
 run:
     cargo run --locked -- manager --insecure --grpc-bind 127.0.0.1:9090 --admin-bind 127.0.0.1:8081
 
-# Run an agent that reports to `just run`: NODE_NAME=test-node just run-agent. WOL_PORT chooses an
-# unprivileged UDP port.
+# WOL_PORT=40009 NODE_NAME=test-node just run-agent: the port is for those who may not bind 9.
+# Run an agent that reports to `just run`, on the node that NODE_NAME names.
 run-agent:
     cargo run --locked -- agent --insecure --manager 127.0.0.1:9090

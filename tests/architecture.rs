@@ -7,18 +7,66 @@ use std::{
 
 /// (files that begin with, words that they may not hold, why)
 const RULES: &[(&str, &[&str], &str)] = &[
-    ("agent", &["crate::manager", "super::super::manager"], "agent and manager do not know each other"),
-    ("manager", &["crate::agent"], "agent and manager do not know each other"),
-    ("mac.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"], "the core is pure"),
-    ("packet.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the core is pure"),
-    ("frame.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the core is pure"),
-    ("filter.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the core is pure"),
-    ("dedup.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"], "the core is pure"),
-    ("wake.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the core is pure"),
-    ("manager/directory.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the directory is pure"),
-    ("manager/vm.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the view of a VM is pure"),
-    ("manager/intents.rs", &["kube::", "k8s_openapi::", "tonic::", "tokio::"], "the state machine is pure"),
-    ("", &["crate::cli::Cli", "std::env::var"], "only the entry point parses the command line"),
+    (
+        "agent",
+        &["crate::manager", "super::super::manager"],
+        "agent and manager do not know each other",
+    ),
+    (
+        "manager",
+        &["crate::agent"],
+        "agent and manager do not know each other",
+    ),
+    (
+        "mac.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"],
+        "the core is pure",
+    ),
+    (
+        "packet.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "frame.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "filter.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "dedup.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"],
+        "the core is pure",
+    ),
+    (
+        "wake.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "manager/directory.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the directory is pure",
+    ),
+    (
+        "manager/vm.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the view of a VM is pure",
+    ),
+    (
+        "manager/intents.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the state machine is pure",
+    ),
+    (
+        "",
+        &["crate::cli::Cli", "std::env::var"],
+        "only the entry point parses the command line",
+    ),
 ];
 
 #[test]
@@ -42,7 +90,10 @@ fn modules_know_only_what_they_may() {
                 }
             }
         }
-        assert!(met, "no file begins with src/{prefix}: the rule guards nothing");
+        assert!(
+            met,
+            "no file begins with src/{prefix}: the rule guards nothing"
+        );
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
@@ -50,14 +101,18 @@ fn modules_know_only_what_they_may() {
 /// Whether `line` names `word` as a path of its own: `kube::` is not in `crate::kube::`.
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+        !line[..at]
+            .ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
     })
 }
 
 /// The code of a file without its unit tests, which may use what they like.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned()
+    text.split("#[cfg(test)]\nmod ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
