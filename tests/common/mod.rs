@@ -1,13 +1,13 @@
-//! Owns what the tests and the demonstration share: stand-ins for what is around the program.
+//! What tests, benches and the demo share.
 
-#![allow(dead_code, reason = "each test uses its own part")]
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    unreachable_pub,
-    reason = "a test bed that breaks has to fail the test, and is no library"
+    dead_code,
+    unused_imports,
+    reason = "each test, bench and the demo uses its own part"
 )]
 
+pub mod apiserver;
 pub mod envtest;
 pub mod pki;
+pub mod process;
 pub mod skip;
