@@ -182,10 +182,9 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
         (Once, _) => Power::Unsupported(ONCE),
         // KubeVirt starts it without being asked: this is how a halted VM looks just after a start.
         (Always, _) => Power::On,
-        // A stale request to stop does not hold up a halted VM.
-        (Halted, _) => Power::Off,
-        (_, Some("Start")) => Power::On,
-        (_, Some("Stop")) => Power::Stopping,
+        (_, Some("Start")) if strategy != Halted => Power::On,
+        // A stale request does not hold up a halted VM.
+        (_, Some("Stop")) if strategy != Halted => Power::Stopping,
         (_, _) => Power::Off,
     }
 }
