@@ -55,7 +55,7 @@ pub struct Interface {
 struct Object {
     metadata: Field<Meta>,
     spec: Field<Spec>,
-    status: Field<State>,
+    status: Field<VmStatus>,
 }
 
 #[derive(Default, Deserialize)]
@@ -110,7 +110,7 @@ struct Nic {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct State {
+struct VmStatus {
     printable_status: Field<String>,
     ready: Field<bool>,
     created: Field<bool>,
@@ -132,7 +132,7 @@ object!(
     Domain,
     Devices,
     Nic,
-    State,
+    VmStatus,
     StateChange
 );
 
@@ -199,7 +199,7 @@ impl VirtualMachine {
         }
     }
 
-    fn read_status(&mut self, status: State, odd: &mut Odd) {
+    fn read_status(&mut self, status: VmStatus, odd: &mut Odd) {
         self.printable_status = status.printable_status.take("status.printableStatus", odd);
         self.ready = status.ready.take("status.ready", odd).unwrap_or_default();
         self.created = status

@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
-use kube::ResourceExt as _;
-
 use crate::{
     kubevirt::{Interface, VirtualMachine},
     mac::MacAddr,
@@ -197,15 +195,15 @@ impl From<VirtualMachine> for Vm {
     fn from(mut vm: VirtualMachine) -> Self {
         let strategy = RunStrategy::of(&vm);
         let (macs, bad_macs) = addresses(&vm.interfaces);
+        let meta = &vm.metadata;
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self {
-            key: VmKey::new(&vm.namespace().unwrap_or_default(), &vm.name_any()),
-            uid: vm.metadata.uid.as_deref().unwrap_or_default().into(),
-            resource_version: vm
-                .metadata
-                .resource_version
-                .as_deref()
-                .unwrap_or_default()
-                .into(),
+            key: VmKey {
+                namespace: text(&meta.namespace),
+                name: text(&meta.name),
+            },
+            uid: text(&meta.uid),
+            resource_version: text(&meta.resource_version),
             macs,
             bad_macs,
             strategy,
