@@ -210,15 +210,18 @@ mod tests {
     }
 
     const ETHERNET: &str = "ffffffffffff 02aa00000001";
-    const IPV4_UDP: &str =
-        "4500 0082f094400040113f890a4d0001ffffffff e2f10009006e0acd";
+    const IPV4_UDP: &str = "4500 0082f094400040113f890a4d0001ffffffff e2f10009006e0acd";
     const IPV6_UDP: &str = "6007e39f006e1101 fe8000000000000000aa00fffe000001 \
         ff020000000000000000000000000001 8d740009006efdae";
 
     #[test]
     fn magic_frames_of_every_carrier_pass_behind_up_to_two_tags() {
         for tags in ["", "8100000a", "88a80064 81000005", "81000001 81000002"] {
-            for carrier in ["0842", &format!("0800 {IPV4_UDP}"), &format!("86dd {IPV6_UDP}")] {
+            for carrier in [
+                "0842",
+                &format!("0800 {IPV4_UDP}"),
+                &format!("86dd {IPV6_UDP}"),
+            ] {
                 let frame = with_magic(&format!("{ETHERNET} {tags} {carrier}"));
                 assert!(passes(&frame), "{tags:?} {carrier:?}");
             }
@@ -240,7 +243,10 @@ mod tests {
     fn a_datagram_to_any_port_passes() {
         for port in ["0000", "0001", "9c40", "ffff"] {
             let ip = IPV4_UDP.replace("e2f10009", &format!("e2f1{port}"));
-            assert!(passes(&with_magic(&format!("{ETHERNET} 0800 {ip}"))), "{port}");
+            assert!(
+                passes(&with_magic(&format!("{ETHERNET} 0800 {ip}"))),
+                "{port}"
+            );
         }
     }
 
@@ -249,10 +255,19 @@ mod tests {
         let junk = format!("{ETHERNET} 0800 {IPV4_UDP} {}", "00".repeat(102));
         assert!(!passes(&bytes(&junk)), "junk on port 9");
         for (what, headers) in [
-            ("three tags", format!("{ETHERNET} 81000001 81000002 81000003 0842")),
+            (
+                "three tags",
+                format!("{ETHERNET} 81000001 81000002 81000003 0842"),
+            ),
             ("ARP", format!("{ETHERNET} 0806")),
-            ("TCP", format!("{ETHERNET} 0800 {}", IPV4_UDP.replace("4011", "4006"))),
-            ("a later fragment", format!("{ETHERNET} 0800 {}", IPV4_UDP.replace("4000", "2001"))),
+            (
+                "TCP",
+                format!("{ETHERNET} 0800 {}", IPV4_UDP.replace("4011", "4006")),
+            ),
+            (
+                "a later fragment",
+                format!("{ETHERNET} 0800 {}", IPV4_UDP.replace("4000", "2001")),
+            ),
             ("five of 0xFF", format!("{ETHERNET} 0800 {IPV4_UDP} 00")),
         ] {
             assert!(!passes(&with_magic(&headers)), "{what}");

@@ -156,7 +156,11 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain([DEFERRED]) {
+        for outcome in Outcome::ALL
+            .map(Outcome::as_str)
+            .into_iter()
+            .chain([DEFERRED])
+        {
             let _ = self.answers.get_or_create(&OutcomeLabel { outcome });
         }
         for reason in [Loss::Overflow, Loss::Stale].map(Loss::as_str) {

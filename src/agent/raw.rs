@@ -8,10 +8,8 @@ use std::{
 };
 
 use nix::{
-    libc,
-    sys::socket::{
-        ControlMessageOwned, LinkAddr, MsgFlags, getsockopt, recvmsg, setsockopt,
-    },
+    getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
+    sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, getsockopt, recvmsg, setsockopt},
 };
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -36,7 +34,7 @@ const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 /// The twelve bits of a VLAN id; the others of a tag are priority.
 const VLAN_ID: u16 = 0x0fff;
 
-nix::sockopt_impl!(
+sockopt_impl!(
     /// Do not deliver frames that this node sends; since Linux 4.20.
     IgnoreOutgoing,
     SetOnly,
@@ -44,7 +42,7 @@ nix::sockopt_impl!(
     libc::PACKET_IGNORE_OUTGOING,
     i32
 );
-nix::sockopt_impl!(
+sockopt_impl!(
     /// Deliver the VLAN tag, which the kernel takes off the frame.
     Auxdata,
     SetOnly,
@@ -52,7 +50,7 @@ nix::sockopt_impl!(
     libc::PACKET_AUXDATA,
     i32
 );
-nix::sockopt_impl!(
+sockopt_impl!(
     /// Packets seen and dropped since last asked.
     Statistics,
     GetOnly,
@@ -147,23 +145,23 @@ impl Listen for RawListener {
             return Ok(());
         }
         let bytes = &self.buffer[..received.length];
-        let frame = match frame::parse(bytes, received.vlan) {
-            Ok(frame) => frame,
+        let payload = match frame::parse(bytes, received.vlan) {
+            Ok(payload) => payload,
             Err(rejection) => {
                 intake.reject(None, rejection.as_str());
                 return Ok(());
             }
         };
         let origin = Origin {
-            carrier: frame.carrier,
+            carrier: payload.carrier,
             interface: self.interfaces.name(received.interface, now),
-            vlan: frame.vlan,
-            source_mac: Some(frame.source_mac),
-            source: frame.source,
-            source_port: frame.source_port,
+            vlan: payload.vlan,
+            source_mac: Some(payload.source_mac),
+            source: payload.datagram.map(|datagram| datagram.source),
+            source_port: payload.datagram.map_or(0, |datagram| datagram.source_port),
             length: u32::try_from(received.length).unwrap_or(u32::MAX),
         };
-        intake.hear(frame.payload, &origin, now);
+        intake.hear(payload.bytes, &origin, now);
         Ok(())
     }
 

@@ -143,15 +143,23 @@ impl Ring {
         }
     }
 
+    /// Whether a wake is due.
+    #[must_use]
+    pub fn has_due(&self, now: Instant) -> bool {
+        self.oldest_due(now).is_some()
+    }
+
+    fn oldest_due(&self, now: Instant) -> Option<u64> {
+        let fresh = |seq: &u64| {
+            let entry = self.entries.get(seq);
+            entry.is_some_and(|entry| !entry.is_stale(self.ttl, now))
+        };
+        self.unsent.iter().copied().find(fresh)
+    }
+
     /// The oldest wake that is due, which counts as sent from now on.
     pub fn next_unsent(&mut self, now: Instant) -> Option<Due<'_>> {
-        let ttl = self.ttl;
-        let fresh = |seq: &&u64| {
-            self.entries
-                .get(seq)
-                .is_some_and(|e| !e.is_stale(ttl, now))
-        };
-        let seq = *self.unsent.iter().find(fresh)?;
+        let seq = self.oldest_due(now)?;
         self.unsent.remove(&seq);
         let entry = self.entries.get_mut(&seq)?;
         entry.state = State::Sent(now);

@@ -154,7 +154,8 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| (v4.ip().into(), v4.port()));
-    let v6 = || address.as_sockaddr_in6().map(|v6| (v6.ip().into(), v6.port()));
-    v4.or_else(v6).map(SocketAddr::from)
+    let v4 = address.as_sockaddr_in();
+    let v6 = address.as_sockaddr_in6();
+    let v4 = v4.map(|v4| SocketAddr::new(v4.ip().into(), v4.port()));
+    v4.or_else(|| v6.map(|v6| SocketAddr::new(v6.ip().into(), v6.port())))
 }
