@@ -3,7 +3,8 @@
 //! A packet goes from a socket ([`raw`], [`udp`]) to the [`intake`], which filters, drops repeats
 //! and keeps what is left in the [`ring`], and from there over the [`session`] to a manager.
 
-mod filter_program;
+mod bpf;
+mod connect;
 pub mod intake;
 mod interfaces;
 mod listen;
@@ -53,7 +54,7 @@ pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
              or WOL_INSECURE=true, for the agents and the managers"
         );
     }
-    session::endpoint(&args.manager)?;
+    connect::endpoint(&args.manager)?;
     tracing::warn!("sessions with managers are neither encrypted nor authenticated (--insecure)");
     let ports = match &*args.wol_ports {
         [] => Settings::DEFAULT_PORTS.into(),
@@ -94,7 +95,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let intake = Arc::new(Intake::new(args.node_name.clone(), metrics));
     let listeners = Arc::new(Listeners::start(ears, Arc::clone(&intake), listening));
     let session = Session {
-        endpoint: session::endpoint(&args.manager)?,
+        endpoint: connect::endpoint(&args.manager)?,
         hello: pb::Hello {
             node_name: args.node_name,
             boot_id: fastrand::u64(1..),

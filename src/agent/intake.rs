@@ -279,3 +279,6 @@ impl LineBudget {
         self.used <= LINES_PER_SECOND
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,7 @@ impl fmt::Display for Name {
 
 /// The sockets, open and failed, and the tasks that read them.
 #[derive(Debug)]
-pub struct Listeners {
+pub(super) struct Listeners {
     intake: Arc<Intake>,
     /// Open while anything listens.
     gate: Gate,
@@ -99,7 +99,7 @@ enum Slot {
 impl Listeners {
     /// Starts to read what is open. To be called within the runtime.
     #[must_use]
-    pub fn start(ears: Ears, intake: Arc<Intake>, gate: Gate) -> Self {
+    pub(super) fn start(ears: Ears, intake: Arc<Intake>, gate: Gate) -> Self {
         let listeners = Self {
             intake,
             gate,
@@ -124,7 +124,7 @@ impl Listeners {
 
     /// Opens and closes UDP ports, so that exactly `ports` are listened on; those that failed
     /// before are tried again.
-    pub fn apply(&self, ports: &BTreeSet<u16>) {
+    pub(super) fn apply(&self, ports: &BTreeSet<u16>) {
         let mut state = self.lock();
         if state.closing {
             return;
@@ -149,7 +149,7 @@ impl Listeners {
 
     /// Tries again every 30 s what could not be opened, until `stop` is cancelled; then closes
     /// every socket once its queue is read, and returns.
-    pub async fn supervise(&self, stop: CancellationToken) {
+    pub(super) async fn supervise(&self, stop: CancellationToken) {
         let mut retry = tokio::time::interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         retry.reset();
@@ -184,7 +184,7 @@ impl Listeners {
 
     /// Every listener as managers read it, and a number that rises whenever that changes.
     #[must_use]
-    pub fn report(&self) -> (u64, Vec<pb::Listener>) {
+    pub(super) fn report(&self) -> (u64, Vec<pb::Listener>) {
         let state = self.lock();
         let listeners = state.slots.iter().map(|(name, slot)| pb::Listener {
             name: name.to_string(),
@@ -198,7 +198,7 @@ impl Listeners {
 
     /// The number alone.
     #[must_use]
-    pub fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         self.lock().revision
     }
 

@@ -14,7 +14,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::{
-    filter_program,
+    bpf,
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
@@ -77,7 +77,7 @@ impl RawListener {
             Some(Protocol::from(i32::from(ETH_P_ALL.to_be()))),
         )?;
         // Frames that came before the filter do no harm: it only saves work.
-        let program: Vec<_> = filter_program::program()
+        let program: Vec<_> = bpf::program()
             .iter()
             .map(|i| SockFilter::new(i.code, i.jump_true, i.jump_false, i.k))
             .collect();

@@ -330,3 +330,6 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
