@@ -1,9 +1,12 @@
-//! What tests, benches and the demo share.
+//! What tests, benches and the demo share: stand-ins for what is around the program.
 
 #![allow(
     dead_code,
     unused_imports,
-    reason = "each test, bench and the demo uses its own part"
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test uses its own part, and a test bed that breaks has to fail the test"
 )]
 
 pub mod apiserver;
