@@ -1,7 +1,10 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod directory;
+pub mod grant;
 pub mod report;
 pub mod vm;
+pub mod watch;
 
 use tokio_util::sync::CancellationToken;
 
