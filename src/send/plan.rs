@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::{SendArgs, interfaces::Interface};
-use crate::{UsageError, mac::MacAddr, packet::Trailing};
+use crate::{
+    UsageError,
+    mac::MacAddr,
+    packet::{MagicPacket, Trailing},
+};
 
 /// EtherType of Wake-on-LAN, and of the tag of IEEE 802.1Q.
 const ETHERTYPE_WOL: u16 = 0x0842;
@@ -224,10 +228,13 @@ impl Carrier {
 
 /// The magic packet for `target`, after `offset` bytes that say nothing.
 fn payload(target: MacAddr, password: Option<Trailing>, offset: u16) -> Vec<u8> {
+    // Not `MagicPacket::new`: with --force, groups have packets too.
+    let packet = MagicPacket {
+        target,
+        trailing: password.unwrap_or_default(),
+    };
     let mut payload = vec![0; usize::from(offset)];
-    payload.extend([0xff; 6]);
-    payload.extend(target.octets().repeat(16));
-    payload.extend(password.unwrap_or_default().as_bytes());
+    payload.extend(packet.to_bytes());
     payload
 }
 
