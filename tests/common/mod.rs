@@ -11,6 +11,7 @@
 
 pub mod apiserver;
 pub mod envtest;
+pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod skip;
