@@ -9,5 +9,6 @@
 )]
 
 pub mod envtest;
+pub mod kubevirt;
 pub mod pki;
 pub mod skip;
