@@ -125,10 +125,15 @@ impl Cluster {
         let api = Api::<CustomResourceDefinition>::all(self.client.clone());
         let name = "wolconfigs.wol.pillon.org";
         let params = PatchParams::apply("test").force();
-        let result = api.patch(name, &params, &Patch::Apply(crd::definition())).await;
+        let result = api
+            .patch(name, &params, &Patch::Apply(crd::definition()))
+            .await;
         result.expect("the definition is taken");
         let served = await_condition(api, name, conditions::is_crd_established());
-        tokio::time::timeout(SOON, served).await.expect("in time").expect("it is served");
+        tokio::time::timeout(SOON, served)
+            .await
+            .expect("in time")
+            .expect("it is served");
     }
 
     /// Removes the definition of `WolConfig` and waits until it is gone.
@@ -181,7 +186,11 @@ impl Cluster {
         let events = api.list(&params).await.expect("Events can be listed");
         let line = |event: Event| {
             let (reason, message) = (event.reason, event.message);
-            format!("{}: {}", reason.unwrap_or_default(), message.unwrap_or_default())
+            format!(
+                "{}: {}",
+                reason.unwrap_or_default(),
+                message.unwrap_or_default()
+            )
         };
         events.into_iter().map(line).collect()
     }
@@ -203,7 +212,11 @@ impl Cluster {
         let mut command = std::process::Command::new(&self.program);
         command.args(args).env("KUBECONFIG", &self.kubeconfig);
         let process = Process::spawn_command("manager", command);
-        Manager { process, grpc, admin }
+        Manager {
+            process,
+            grpc,
+            admin,
+        }
     }
 
     /// Starts an agent of a node and waits until it has the manager's settings.
@@ -246,7 +259,9 @@ impl Manager {
     /// What `/metrics` says of one series, or 0.
     pub fn metric(&self, series: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("metrics are served");
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.trim().parse().expect("a number"))
     }
 }
@@ -254,7 +269,8 @@ impl Manager {
 impl Agent {
     /// Waits until it has taken over a manager's settings.
     pub fn configured(&self) {
-        self.process.wait_for("configured", SOON, |line| line.message() == "configured");
+        self.process
+            .wait_for("configured", SOON, |line| line.message() == "configured");
     }
 
     /// Sends a magic packet to it, once.
@@ -267,9 +283,13 @@ impl Agent {
 pub fn send(address: &str, port: u16, mac: &str) {
     let packet = MagicPacket::new(mac.parse().expect("a MAC address"), &[]);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback can be bound");
-    socket.set_broadcast(true).expect("broadcast can be allowed");
+    socket
+        .set_broadcast(true)
+        .expect("broadcast can be allowed");
     let bytes = packet.expect("a station's address").to_bytes();
-    socket.send_to(&bytes, (address, port)).expect("loopback can be sent to");
+    socket
+        .send_to(&bytes, (address, port))
+        .expect("loopback can be sent to");
 }
 
 /// Waits until `holds`.

@@ -103,14 +103,16 @@ impl Envtest {
         &self.kubeconfig
     }
 
-    /// A client with an administrator's rights, for the async runtime of the caller.
+    /// A client with an administrator's rights, for the async runtime of the caller. It tells what
+    /// the server said: nothing is tried again.
     pub async fn client(&self) -> Client {
         // Whichever test comes first: an error means that one is installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig()).expect("the kubeconfig is YAML");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .expect("the kubeconfig is complete");
+        config.default_retry = false;
         Client::try_from(config).expect("a client can be made")
     }
 
