@@ -1,5 +1,11 @@
 //! Real senders on real networks: every host is a network namespace. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test bed that breaks has to fail the test"
+)]
+
 #[path = "network/capture.rs"]
 mod capture;
 mod common;
