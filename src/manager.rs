@@ -1,7 +1,11 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod config;
+pub mod directory;
+pub mod grant;
 pub mod report;
 pub mod vm;
+pub mod watch;
 
 use tokio_util::sync::CancellationToken;
 

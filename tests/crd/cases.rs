@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Specs that are refused by a CEL rule, and words of the refusal.
-pub fn refused_by_rules() -> Vec<(Value, &'static str)> {
+pub(crate) fn refused_by_rules() -> Vec<(Value, &'static str)> {
     let mapping = |mac: &str| json!({"explicitMappings": [{"macAddress": mac, "vmName": "vm", "namespace": "ns"}]});
     let expression = |expression: Value| json!({"vmSelector": {"matchExpressions": [expression]}});
     let mut refused = vec![
@@ -97,7 +97,7 @@ pub fn refused_by_rules() -> Vec<(Value, &'static str)> {
 }
 
 /// Specs that are refused by bounds and types, which only an API server checks.
-pub fn refused_by_bounds() -> Vec<(Value, &'static str)> {
+pub(crate) fn refused_by_bounds() -> Vec<(Value, &'static str)> {
     let mapping = |vm: &str, namespace: &str| json!({"explicitMappings": [{"macAddress": "52:54:00:12:34:56", "vmName": vm, "namespace": namespace}]});
     vec![
         (
@@ -159,7 +159,7 @@ pub fn refused_by_bounds() -> Vec<(Value, &'static str)> {
 }
 
 /// Specs that make sense.
-pub fn accepted() -> Vec<Value> {
+pub(crate) fn accepted() -> Vec<Value> {
     let macs = [
         "52:54:00:12:34:56",
         "52:54:00:AB:cd:EF",
@@ -184,7 +184,7 @@ pub fn accepted() -> Vec<Value> {
 }
 
 /// A spec with every field that the original Go implementation had.
-pub fn original() -> Value {
+pub(crate) fn original() -> Value {
     json!({
         "discoveryMode": "Explicit",
         "namespaceSelectors": ["default"],
