@@ -298,9 +298,9 @@ async fn power_off(kubevirt: &KubeVirt, client: &Client) {
 async fn stopping(kubevirt: &KubeVirt, client: &Client) {
     for name in ["manual", "halted"] {
         kubevirt.wait_for_status("sim", name, "Running").await;
+        kubevirt.hold_at("sim", name, "Stopping");
         kubevirt.stop("sim", name).await;
         kubevirt.wait_for_status("sim", name, "Stopping").await;
-        kubevirt.hold("sim", name);
         refused(client, name, 409, "VM is already running").await;
         kubevirt.release("sim", name);
         kubevirt

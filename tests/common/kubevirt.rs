@@ -1,4 +1,4 @@
-//! KubeVirt, simulated on any API server: the VirtualMachine definition, virt-api with `start`,
+//! KubeVirt, simulated on any API server: the `VirtualMachine` definition, virt-api with `start`,
 //! and virt-controller, which turns VMs on and off. No guest runs. What it answers and does, it
 //! does as the real one at v1.9, including what is odd.
 
@@ -186,6 +186,12 @@ impl KubeVirt {
         self.world.state().held.insert(key, None);
     }
 
+    /// Keeps the VM as it is once it shows this status.
+    pub fn hold_at(&self, namespace: &str, name: &str, printable: &str) {
+        let key = Key::new(namespace, name);
+        self.world.state().hold_at.insert(key, printable.into());
+    }
+
     /// Keeps the VM as it is, and has its status show this, such as `CrashLoopBackOff`.
     pub fn show(&self, namespace: &str, name: &str, printable: &str) {
         let key = Key::new(namespace, name);
@@ -194,7 +200,7 @@ impl KubeVirt {
         self.world.poke(&key);
     }
 
-    /// Undoes [`KubeVirt::hold`] and [`KubeVirt::show`].
+    /// Lets a VM go on that was held.
     pub fn release(&self, namespace: &str, name: &str) {
         let key = Key::new(namespace, name);
         self.world.state().held.remove(&key);

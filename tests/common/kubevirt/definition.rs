@@ -1,4 +1,4 @@
-//! The definition of VirtualMachine: what matters here of the real one, which has 675 kB.
+//! The definition of `VirtualMachine`: what matters here of the real one, which has 675 kB.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How virt-api becomes part of a real API server: TLS on loopback, and an APIService whose
+//! How virt-api becomes part of a real API server: TLS on loopback, and an `APIService` whose
 //! Service is another name for localhost.
 
 use std::{sync::Arc, time::Duration};
@@ -78,7 +78,7 @@ pub async fn register(client: &Client, router: Router) -> JoinSet<()> {
     server
 }
 
-/// Takes the APIServices away, as uninstalling KubeVirt does.
+/// Takes every `APIService` away, as uninstalling KubeVirt does.
 pub async fn unregister(client: &Client) {
     let api = Api::<APIService>::all(client.clone());
     for version in VERSIONS {

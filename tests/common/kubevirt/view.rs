@@ -1,4 +1,4 @@
-//! What KubeVirt reads of a VirtualMachine.
+//! What KubeVirt reads of a `VirtualMachine`.
 
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::Value;

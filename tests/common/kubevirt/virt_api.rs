@@ -239,13 +239,13 @@ impl VirtApi {
                 "{denied} VM runStrategy until restore \"{restore}\" completes"
             ));
         }
-        let (path, old, new) = match vm.running() {
+        let (field, old, new) = match vm.running() {
             Some(running) => ("/spec/running", json!(running), json!(true)),
             None => ("/spec/runStrategy", json!("Halted"), json!("Always")),
         };
         let patch = json!([
-            {"op": "test", "path": path, "value": old},
-            {"op": "replace", "path": path, "value": new},
+            {"op": "test", "path": field, "value": old},
+            {"op": "replace", "path": field, "value": new},
         ]);
         let patch = Patch::Json::<()>(serde_json::from_value(patch).expect("this is a patch"));
         let params = PatchParams::default();
@@ -270,14 +270,12 @@ impl VirtApi {
             start["data"] = json!({"paused": "true"});
         }
         let requests: Vec<Value> = stop.into_iter().chain([start]).collect();
-        let patch = match vm.has_status() {
-            true => {
-                json!([{"op": "add", "path": "/status/stateChangeRequests", "value": requests}])
-            }
-            false => {
-                json!([{"op": "add", "path": "/status", "value": {"stateChangeRequests": requests}}])
-            }
+        let (field, value) = if vm.has_status() {
+            ("/status/stateChangeRequests", json!(requests))
+        } else {
+            ("/status", json!({"stateChangeRequests": requests}))
         };
+        let patch = json!([{"op": "add", "path": field, "value": value}]);
         let patch = Patch::Json::<()>(serde_json::from_value(patch).expect("this is a patch"));
         let params = PatchParams::default();
         let result = self.vms(key).patch_status(&key.name, &params, &patch).await;

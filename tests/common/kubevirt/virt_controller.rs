@@ -178,10 +178,11 @@ impl Look<'_> {
             "stateChangeRequests": if requests.is_empty() { Value::Null } else { json!(requests) },
         });
         let starting = self.state.starting.get(self.key).copied();
-        let again = [instance.and_then(|i| i.due), starting];
+        let next = [instance.and_then(|i| i.due), starting];
+        let again = next.into_iter().flatten().min();
         Step {
             status,
-            again: again.into_iter().flatten().min(),
+            again: again.filter(|_| !is_held),
         }
     }
 
@@ -285,9 +286,10 @@ impl Look<'_> {
             && !instance.deleting
         {
             instance.deleting = true;
-            let time = match instance.phase.is_final() {
-                true => self.world.speed.lag,
-                false => self.world.speed.stop,
+            let time = if instance.phase.is_final() {
+                self.world.speed.lag
+            } else {
+                self.world.speed.stop
             };
             instance.due = Some(now + time);
         }

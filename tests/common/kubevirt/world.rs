@@ -1,4 +1,4 @@
-//! What KubeVirt holds beside the VirtualMachine objects: the running instances, the faults that
+//! What KubeVirt holds beside the `VirtualMachine` objects: the running instances, the faults that
 //! a test asked for, and the log of starts.
 
 use std::{
@@ -52,7 +52,7 @@ impl Phase {
     }
 }
 
-/// A VirtualMachineInstance: one run of a VM.
+/// A `VirtualMachineInstance`: one run of a VM.
 #[derive(Debug, Clone)]
 pub struct Instance {
     pub uid: String,
@@ -120,6 +120,8 @@ pub struct State {
     pub resting: BTreeSet<Key>,
     /// VMs that stay as they are, with the status to show, if not their own.
     pub held: BTreeMap<Key, Option<String>>,
+    /// VMs that are held as soon as they show this status.
+    pub hold_at: BTreeMap<Key, String>,
     /// How many instances each VM has had.
     pub boots: BTreeMap<Key, usize>,
     /// VMs to look at again.
