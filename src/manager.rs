@@ -1,6 +1,10 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod intents;
+pub mod marks;
 pub mod report;
+pub mod start;
+pub mod throttle;
 pub mod vm;
 
 use tokio_util::sync::CancellationToken;
