@@ -1,11 +1,14 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod directory;
+pub mod grant;
 pub mod intents;
 pub mod marks;
 pub mod report;
 pub mod start;
 pub mod throttle;
 pub mod vm;
+pub mod watch;
 
 use tokio_util::sync::CancellationToken;
 
