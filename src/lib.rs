@@ -1,4 +1,26 @@
-//! Wake-on-LAN for KubeVirt.
+//! Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
+//!
+//! One program, four subcommands. The path of one wake, top to bottom:
+//!
+//! ```text
+//! agent    agent::raw, agent::udp   sockets; opened before the async runtime exists
+//!          frame, packet            bytes -> targets, or a typed reason why not
+//!          agent::intake            source filter, repeats within 2 s
+//!          agent::ring              numbered, kept until settled
+//!          agent::session           one gRPC session: events out, acknowledgements back
+//! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
+//! manager  manager::service         a session of an agent -> reports
+//!          manager::directory       MAC -> VM, kept by manager::watch
+//!          manager::grant           may this packet wake this VM? one grant per WolConfig
+//!          manager::intents         one wake of one VM until it is settled; pure
+//!          manager::waker           does what intents decide: start, re-read, answer, tell
+//!          manager::events          the Event on the VM
+//! ```
+//!
+//! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,
+//! `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
+//! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! virtual machine that we read.
 
 use std::{ffi::OsString, process::ExitCode};
 
