@@ -3,8 +3,13 @@
 pub mod directory;
 pub mod grant;
 pub mod intents;
+pub mod legacy;
 pub mod marks;
+pub mod metrics;
+pub mod pulse;
 pub mod report;
+pub mod sessions;
+pub mod service;
 pub mod start;
 pub mod throttle;
 pub mod vm;
