@@ -1,0 +1,10 @@
+//! Owns how a test says that it cannot run here.
+
+/// Says on stderr that a test is skipped and why; panics where `WOL_TEST_NO_SKIP` is set.
+pub fn skipped(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+    assert!(
+        std::env::var_os("WOL_TEST_NO_SKIP").is_none(),
+        "WOL_TEST_NO_SKIP is set, and this test would be skipped: {reason}"
+    );
+}
