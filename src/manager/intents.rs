@@ -376,7 +376,13 @@ impl Intents {
         };
         if let Some((outcome, message)) = verdict(intent.vm.power) {
             let started = intent.effective
-                || matches!(intent.state, State::Calling { call: Call::Start, .. });
+                || matches!(
+                    intent.state,
+                    State::Calling {
+                        call: Call::Start,
+                        ..
+                    }
+                );
             return match outcome {
                 Outcome::AlreadyOn if started => {
                     self.settle(uid, Outcome::Started, "started".into(), now);

@@ -100,7 +100,11 @@ fn wake(target: MacAddr, event: &WolEvent) -> Wake {
             interface: "".into(),
             vlan: None,
             source_mac: None,
-            source: event.source_ip.parse().ok().map(|ip: IpAddr| ip.to_canonical()),
+            source: event
+                .source_ip
+                .parse()
+                .ok()
+                .map(|ip: IpAddr| ip.to_canonical()),
             source_port: u16::try_from(event.source_port).unwrap_or(0),
             length: event.packet_size,
         },

@@ -46,7 +46,11 @@ impl Pulse {
     ///
     /// None.
     pub async fn run(self: Arc<Self>, token: CancellationToken) -> anyhow::Result<()> {
-        while token.run_until_cancelled(tokio::time::sleep(BEAT)).await.is_some() {
+        while token
+            .run_until_cancelled(tokio::time::sleep(BEAT))
+            .await
+            .is_some()
+        {
             self.gaps();
         }
         Ok(())

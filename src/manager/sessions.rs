@@ -78,7 +78,9 @@ impl Sessions {
     pub fn agents(&self) -> Vec<(AgentId, Agent)> {
         let roll = self.roll();
         let agents = roll.agents.iter();
-        agents.map(|(id, agent)| (id.clone(), agent.clone())).collect()
+        agents
+            .map(|(id, agent)| (id.clone(), agent.clone()))
+            .collect()
     }
 
     /// Takes an agent in until the membership is dropped. A second session of the same process
@@ -109,7 +111,10 @@ impl Sessions {
 
     fn count(&self, roll: &Roll) {
         let newest = Some(roll.newest);
-        let configured = roll.agents.values().filter(|agent| agent.configured == newest);
+        let configured = roll
+            .agents
+            .values()
+            .filter(|agent| agent.configured == newest);
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.configured.set(gauge(configured.count()));
         self.metrics.connected.set(gauge(roll.agents.len()));
@@ -143,7 +148,10 @@ impl Membership {
     /// Notes that a configuration is in force, and what could not be done of it.
     pub fn configured(&self, generation: u64, trouble: Option<String>) {
         let mut roll = self.sessions.roll();
-        let own = roll.agents.get_mut(&self.id).filter(|agent| agent.ticket == self.ticket);
+        let own = roll
+            .agents
+            .get_mut(&self.id)
+            .filter(|agent| agent.ticket == self.ticket);
         if let Some(agent) = own {
             agent.configured = Some(generation);
             agent.trouble = trouble;
@@ -155,7 +163,10 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut roll = self.sessions.roll();
-        let own = roll.agents.get(&self.id).is_some_and(|agent| agent.ticket == self.ticket);
+        let own = roll
+            .agents
+            .get(&self.id)
+            .is_some_and(|agent| agent.ticket == self.ticket);
         if own {
             roll.agents.remove(&self.id);
             self.sessions.count(&roll);

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, Request, StatusCode, header};
 use kube::{Api, Client, client::Body};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     kubevirt::VirtualMachine,
@@ -90,6 +91,9 @@ pub enum Reread {
 const API_MISSING_PAUSE: Duration = Duration::from_secs(10);
 /// A server that asks for a longer pause is asked again after this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How often a connection to the API server is used at least; both ends close one that is idle for
+/// 90 s.
+const WARM: Duration = Duration::from_secs(30);
 /// Characters of a server's text that are passed on.
 const MAX_TEXT: usize = 300;
 
@@ -141,15 +145,34 @@ impl Starter {
         Ok(classify(status, &String::from_utf8_lossy(&body), after))
     }
 
+    /// Keeps a connection to the API server open until `token` is cancelled, so that a start after
+    /// a long silence need not wait for a handshake.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn keep_warm(self, token: CancellationToken) -> anyhow::Result<()> {
+        let beat = async {
+            loop {
+                // Whether it succeeds shows elsewhere.
+                let _ = tokio::time::timeout(self.timeout, self.client.apiserver_version()).await;
+                tokio::time::sleep(WARM).await;
+            }
+        };
+        token.run_until_cancelled(beat).await;
+        Ok(())
+    }
+
     /// Reads a VM.
     pub async fn read(&self, key: &VmKey) -> Reread {
         let api = Api::<VirtualMachine>::namespaced(self.client.clone(), &key.namespace);
         match tokio::time::timeout(self.timeout, api.get_opt(&key.name)).await {
             Ok(Ok(Some(vm))) => Reread::Vm(Arc::new(vm.into())),
             Ok(Ok(None)) => Reread::Gone,
-            Ok(Err(error)) => {
-                Reread::Failed(format!("the virtual machine cannot be read: {}", chain(&error)))
-            }
+            Ok(Err(error)) => Reread::Failed(format!(
+                "the virtual machine cannot be read: {}",
+                chain(&error)
+            )),
             Err(_) => Reread::Failed("the API server does not answer".into()),
         }
     }
@@ -157,7 +180,12 @@ impl Starter {
 
 /// Reads the pause that a server asks for.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let seconds = headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
@@ -190,7 +218,9 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
     let object = serde_json::from_str::<StatusBody>(body)
         .ok()
         .filter(|object| object.kind == "Status");
-    let text = object.as_ref().map_or(body.trim(), |object| &object.message);
+    let text = object
+        .as_ref()
+        .map_or(body.trim(), |object| &object.message);
     let shown: String = text.chars().take(MAX_TEXT).collect();
     let why = format!("KubeVirt answered {}: {shown}", status.as_u16());
     match status.as_u16() {
@@ -204,9 +234,16 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
             effective: false,
         },
         409 => conflict(text, why),
-        408 | 429 | 503 => Answered::Retry { after, why, effective: false },
+        408 | 429 | 503 => Answered::Retry {
+            after,
+            why,
+            effective: false,
+        },
         500 => internal_error(text, why),
-        501..=599 => Answered::Recheck { why, effective: true },
+        501..=599 => Answered::Recheck {
+            why,
+            effective: true,
+        },
         _ => Answered::Bug(why),
     }
 }
@@ -218,20 +255,33 @@ fn conflict(text: &str, why: String) -> Answered {
         Answered::Refused(why)
     } else {
         // Already running (or stopping!), kept on by KubeVirt, or being restarted by it.
-        Answered::Recheck { why, effective: false }
+        Answered::Recheck {
+            why,
+            effective: false,
+        }
     }
 }
 
 fn internal_error(text: &str, why: String) -> Answered {
     let passing = text.contains("until snapshot") || text.contains("until restore");
     if text.contains("failed calling webhook") {
-        Answered::Retry { after: None, why, effective: false }
+        Answered::Retry {
+            after: None,
+            why,
+            effective: false,
+        }
     } else if passing {
-        Answered::Recheck { why, effective: false }
+        Answered::Recheck {
+            why,
+            effective: false,
+        }
     } else if text.contains("denied the request") {
         Answered::Refused(why)
     } else {
         // A lost race, a change under way, or something unknown.
-        Answered::Recheck { why, effective: true }
+        Answered::Recheck {
+            why,
+            effective: true,
+        }
     }
 }

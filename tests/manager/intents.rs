@@ -24,17 +24,29 @@ fn recheck(effective: bool) -> Answered {
 
 fn unavailable(after: Option<Duration>) -> Answered {
     let (why, effective) = ("KubeVirt answered 503".into(), false);
-    Answered::Retry { after, why, effective }
+    Answered::Retry {
+        after,
+        why,
+        effective,
+    }
 }
 
 #[test]
 fn a_vm_that_is_off_is_started_by_one_call_and_reported_when_it_shows() {
     let mut world = world();
     let report = world.wake(&vm("a", Power::Off));
-    assert_eq!(world.calls.len(), 1, "called at once, and nothing was read before");
+    assert_eq!(
+        world.calls.len(),
+        1,
+        "called at once, and nothing was read before"
+    );
     assert_eq!(world.call().0, Call::Start);
     world.answered(Answered::Accepted);
-    assert_eq!(world.outcome(report), None, "an accepted start is not yet a start");
+    assert_eq!(
+        world.outcome(report),
+        None,
+        "an accepted start is not yet a start"
+    );
     world.changed(&vm("a", Power::On));
     assert_eq!(world.outcome(report), Some(Outcome::Started));
     assert_eq!((world.calls.len(), world.deferrals(report)), (1, 0));
@@ -57,7 +69,11 @@ fn copies_share_one_intent_and_its_outcome_and_later_ones_are_duplicates() {
     assert_eq!(world.outcome(repeat), Some(Outcome::Duplicate));
     world.pass(SECOND);
     let next = world.wake(&vm("a", Power::On));
-    assert_eq!(world.outcome(next), Some(Outcome::AlreadyOn), "the window is fixed");
+    assert_eq!(
+        world.outcome(next),
+        Some(Outcome::AlreadyOn),
+        "the window is fixed"
+    );
     assert_eq!((world.starts(), world.settled[0].reporters), (1, 51));
 }
 
@@ -97,7 +113,11 @@ fn a_vm_that_needs_or_allows_no_start_is_answered_at_once() {
         let mut world = world();
         let report = world.wake(&vm("a", power));
         assert_eq!(world.outcome(report), Some(outcome), "{power:?}");
-        assert_eq!((world.calls.len(), world.settled.len()), (0, 1), "{power:?}");
+        assert_eq!(
+            (world.calls.len(), world.settled.len()),
+            (0, 1),
+            "{power:?}"
+        );
         let again = world.wake(&vm("a", Power::Off));
         assert_eq!(world.outcome(again), None, "{power:?} left no mark");
     }
@@ -202,11 +222,24 @@ fn an_unavailable_api_is_asked_three_times_quickly_and_then_slowly() {
         at.extend((before..world.starts()).map(|_| world.now));
     }
     let pauses: Vec<Duration> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(pauses[..3].iter().all(|pause| *pause < SECOND / 2), "{pauses:?}");
-    assert!(pauses[5..].iter().all(|pause| *pause >= SECOND), "{pauses:?}");
-    assert!(pauses.iter().all(|pause| *pause <= 16 * SECOND), "{pauses:?}");
+    assert!(
+        pauses[..3].iter().all(|pause| *pause < SECOND / 2),
+        "{pauses:?}"
+    );
+    assert!(
+        pauses[5..].iter().all(|pause| *pause >= SECOND),
+        "{pauses:?}"
+    );
+    assert!(
+        pauses.iter().all(|pause| *pause <= 16 * SECOND),
+        "{pauses:?}"
+    );
     assert_eq!(world.outcome(report), Some(Outcome::Expired));
-    assert!(world.settled[0].message.contains("503"), "{}", world.settled[0].message);
+    assert!(
+        world.settled[0].message.contains("503"),
+        "{}",
+        world.settled[0].message
+    );
     let next = world.wake(&vm("a", Power::Off));
     assert_eq!(world.outcome(next), None, "a failure leaves no mark");
 }
@@ -284,7 +317,10 @@ fn a_deleted_vm_ends_its_wake() {
 
 #[test]
 fn starts_keep_to_the_throttle_and_the_places() {
-    let mut world = World::new(Limits { concurrency: 1_000, ..limits() });
+    let mut world = World::new(Limits {
+        concurrency: 1_000,
+        ..limits()
+    });
     for n in 0..100 {
         world.wake(&vm(&format!("vm-{n}"), Power::Off));
     }
@@ -294,7 +330,10 @@ fn starts_keep_to_the_throttle_and_the_places() {
     world.pass(2 * SECOND);
     assert_eq!(world.starts(), 100);
 
-    let mut world = World::new(Limits { concurrency: 3, ..limits() });
+    let mut world = World::new(Limits {
+        concurrency: 3,
+        ..limits()
+    });
     for n in 0..10 {
         world.wake(&vm(&format!("vm-{n}"), Power::Off));
     }
@@ -306,7 +345,10 @@ fn starts_keep_to_the_throttle_and_the_places() {
 
 #[test]
 fn a_manager_that_was_frozen_starts_nothing_stale() {
-    let mut world = World::new(Limits { concurrency: 1, ..limits() });
+    let mut world = World::new(Limits {
+        concurrency: 1,
+        ..limits()
+    });
     world.wake(&vm("busy", Power::Off));
     let queued = world.wake(&vm("a", Power::Off));
     // No timer ran for 40 s, so nobody was told to keep the wake.
@@ -318,7 +360,11 @@ fn a_manager_that_was_frozen_starts_nothing_stale() {
 
 #[test]
 fn what_there_is_no_room_for_is_asked_to_come_again() {
-    let mut world = World::new(Limits { intents: 1, reporters: 2, ..limits() });
+    let mut world = World::new(Limits {
+        intents: 1,
+        reporters: 2,
+        ..limits()
+    });
     let off = vm("a", Power::Off);
     let admissions = [
         world.wake_aged(&off, Duration::ZERO).1,
@@ -331,20 +377,34 @@ fn what_there_is_no_room_for_is_asked_to_come_again() {
     assert_eq!((world.deferrals(2), world.deferrals(4)), (1, 1));
     world.answered(Answered::Accepted);
     world.changed(&vm("a", Power::On));
-    assert_eq!(world.wake_aged(&vm("b", Power::Off), Duration::ZERO).1, Opened);
+    assert_eq!(
+        world.wake_aged(&vm("b", Power::Off), Duration::ZERO).1,
+        Opened
+    );
 }
 
 #[test]
 fn a_manager_that_shuts_down_hands_its_wakes_on() {
     let mut world = world();
-    let (a, b) = (world.wake(&vm("a", Power::Off)), world.wake(&vm("b", Power::Stopping)));
+    let (a, b) = (
+        world.wake(&vm("a", Power::Off)),
+        world.wake(&vm("b", Power::Stopping)),
+    );
     world.intents.close(world.now);
     world.act();
     assert_eq!((world.deferrals(a), world.deferrals(b)), (1, 1));
     let late = world.wake(&vm("c", Power::Off));
     world.changed(&vm("b", Power::Off));
-    assert_eq!((world.deferrals(late), world.starts()), (1, 1), "nothing new is started");
+    assert_eq!(
+        (world.deferrals(late), world.starts()),
+        (1, 1),
+        "nothing new is started"
+    );
     world.answered(Answered::Accepted);
     world.changed(&vm("a", Power::On));
-    assert_eq!(world.outcome(a), Some(Outcome::Started), "what was under way is still told");
+    assert_eq!(
+        world.outcome(a),
+        Some(Outcome::Started),
+        "what was under way is still told"
+    );
 }

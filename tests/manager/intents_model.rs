@@ -41,9 +41,19 @@ fn answer() -> impl Strategy<Value = Answered> {
     prop::sample::select(vec![
         Answered::Accepted,
         Answered::Accepted,
-        Answered::Recheck { why: why.clone(), effective: true },
-        Answered::Recheck { why: why.clone(), effective: false },
-        Answered::Retry { after: None, why: why.clone(), effective: false },
+        Answered::Recheck {
+            why: why.clone(),
+            effective: true,
+        },
+        Answered::Recheck {
+            why: why.clone(),
+            effective: false,
+        },
+        Answered::Retry {
+            after: None,
+            why: why.clone(),
+            effective: false,
+        },
         Answered::Forbidden(why),
     ])
 }

@@ -7,8 +7,10 @@ use kubevirt_wol::manager::start::{Answered, classify};
 
 const ONCE: &str = "Once does not support manual start requests";
 const ALWAYS: &str = "Always does not support manual start requests";
-const LOST: &str = "Internal error occurred: the server rejected our request due to an error in our request";
-const UNDERWAY: &str = "Internal error occurred: unable to complete request: stop/start already underway";
+const LOST: &str =
+    "Internal error occurred: the server rejected our request due to an error in our request";
+const UNDERWAY: &str =
+    "Internal error occurred: unable to complete request: stop/start already underway";
 const SNAPSHOT: &str = "Internal error occurred: admission webhook \"vm\" denied the request: Cannot update vm running state until snapshot \"s\" completes";
 const RESTORE: &str = "Internal error occurred: admission webhook \"vm\" denied the request: Cannot update VM runStrategy until restore \"r\" completes";
 const DENIED: &str = "Internal error occurred: admission webhook \"vm\" denied the request: spec.template.spec.domain.cpu is odd";
@@ -30,17 +32,37 @@ fn meaning(code: u16, body: &str) -> (&'static str, bool) {
 #[test]
 fn status_objects_mean_what_the_table_says() {
     for (code, message, expected) in [
-        (400, "Can not unmarshal Request body to struct", ("not-understood", false)),
+        (
+            400,
+            "Can not unmarshal Request body to struct",
+            ("not-understood", false),
+        ),
         (401, "Unauthorized", ("forbidden", false)),
-        (403, "cannot update resource \"virtualmachines/start\"", ("forbidden", false)),
-        (404, "virtualmachine.kubevirt.io \"x\" not found", ("gone", false)),
-        (404, "the server could not find the requested resource", ("unavailable", false)),
+        (
+            403,
+            "cannot update resource \"virtualmachines/start\"",
+            ("forbidden", false),
+        ),
+        (
+            404,
+            "virtualmachine.kubevirt.io \"x\" not found",
+            ("gone", false),
+        ),
+        (
+            404,
+            "the server could not find the requested resource",
+            ("unavailable", false),
+        ),
         (405, "method not allowed", ("not-understood", false)),
         (406, "not acceptable", ("not-understood", false)),
         (409, "VM is already running", ("recheck", false)),
         (409, ALWAYS, ("recheck", false)),
         (409, ONCE, ("unsupported", false)),
-        (409, "RerunOnFailure does not support starting VM from failed state", ("recheck", false)),
+        (
+            409,
+            "RerunOnFailure does not support starting VM from failed state",
+            ("recheck", false),
+        ),
         (409, "VM recovery required", ("refused", false)),
         (500, LOST, ("recheck", true)),
         (500, UNDERWAY, ("recheck", true)),
@@ -49,11 +71,23 @@ fn status_objects_mean_what_the_table_says() {
         (500, DENIED, ("refused", false)),
         (500, WEBHOOK, ("unavailable", false)),
         (500, "etcdserver: request timed out", ("recheck", true)),
-        (503, "the server is currently unable to handle the request", ("unavailable", false)),
-        (504, "Timeout: request did not complete within 60s", ("recheck", true)),
+        (
+            503,
+            "the server is currently unable to handle the request",
+            ("unavailable", false),
+        ),
+        (
+            504,
+            "Timeout: request did not complete within 60s",
+            ("recheck", true),
+        ),
         (429, "too many requests", ("unavailable", false)),
     ] {
-        assert_eq!(meaning(code, &object(code, message)), expected, "{code} {message}");
+        assert_eq!(
+            meaning(code, &object(code, message)),
+            expected,
+            "{code} {message}"
+        );
     }
 }
 
@@ -68,7 +102,11 @@ fn answers_in_plain_text_or_empty_ones_mean_what_the_table_says() {
         (409, "", ("recheck", false)),
         (500, "", ("recheck", true)),
         (502, "bad gateway", ("recheck", true)),
-        (503, "error trying to reach service: dial tcp: refused", ("unavailable", false)),
+        (
+            503,
+            "error trying to reach service: dial tcp: refused",
+            ("unavailable", false),
+        ),
         (418, "{\"kind\":", ("not-understood", false)),
     ] {
         assert_eq!(meaning(code, body), expected, "{code} {body}");

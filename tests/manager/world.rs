@@ -146,7 +146,10 @@ impl World {
     }
 
     fn count(&self, wanted: Call) -> usize {
-        self.calls.iter().filter(|(call, ..)| *call == wanted).count()
+        self.calls
+            .iter()
+            .filter(|(call, ..)| *call == wanted)
+            .count()
     }
 
     pub(crate) fn answers_to(&self, report: u64) -> Vec<&Answer> {
@@ -156,10 +159,13 @@ impl World {
 
     /// The final answer to a report, if there is one; there is never more than one.
     pub(crate) fn outcome(&self, report: u64) -> Option<Outcome> {
-        let mut finals = self.answers_to(report).into_iter().filter_map(|answer| match answer {
-            Answer::Final(outcome, _) => Some(*outcome),
-            Answer::Deferred(..) => None,
-        });
+        let mut finals = self
+            .answers_to(report)
+            .into_iter()
+            .filter_map(|answer| match answer {
+                Answer::Final(outcome, _) => Some(*outcome),
+                Answer::Deferred(..) => None,
+            });
         let outcome = finals.next();
         assert_eq!(finals.next(), None, "report {report} was settled twice");
         outcome
@@ -167,7 +173,10 @@ impl World {
 
     pub(crate) fn deferrals(&self, report: u64) -> usize {
         let answers = self.answers_to(report);
-        answers.iter().filter(|a| matches!(a, Answer::Deferred(..))).count()
+        answers
+            .iter()
+            .filter(|a| matches!(a, Answer::Deferred(..)))
+            .count()
     }
 
     pub(crate) fn act(&mut self) {

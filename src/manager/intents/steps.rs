@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::{
-    manager::{report::Report, vm::{Power, Vm}},
+    manager::{
+        report::Report,
+        vm::{Power, Vm},
+    },
     wake::{Answer, Outcome},
 };
 
@@ -20,7 +23,10 @@ pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
     let (outcome, message) = match power {
         Power::Off | Power::Stopping => return None,
         Power::On => (Outcome::AlreadyOn, "the virtual machine is on".into()),
-        Power::Paused => (Outcome::AlreadyOn, "the virtual machine is on, but paused".into()),
+        Power::Paused => (
+            Outcome::AlreadyOn,
+            "the virtual machine is on, but paused".into(),
+        ),
         Power::Stuck(status) => (
             Outcome::Stuck,
             format!("the virtual machine is on its way but stuck in {status}"),
@@ -184,7 +190,10 @@ impl Intents {
             message: message.clone(),
             reporters: intent.reporters(),
             queued: intent.first_call.map(|at| at - intent.opened),
-            called: intent.first_call.zip(intent.first_answer).map(|(call, answer)| answer - call),
+            called: intent
+                .first_call
+                .zip(intent.first_answer)
+                .map(|(call, answer)| answer - call),
             confirmed: intent
                 .accepted
                 .filter(|_| outcome == Outcome::Started)
@@ -205,7 +214,8 @@ impl Intents {
         message: String,
     ) {
         let answer = Answer::Final(outcome, message.clone());
-        self.actions.push(Action::Answer(report.reply.clone(), answer));
+        self.actions
+            .push(Action::Answer(report.reply.clone(), answer));
         self.actions.push(Action::Settled(Box::new(Settled {
             report,
             vm,

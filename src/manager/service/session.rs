@@ -105,7 +105,9 @@ enum Phase {
     Configuring,
     Open,
     /// Sent away.
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
     Over,
 }
 
