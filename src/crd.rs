@@ -38,55 +38,14 @@ pub use status::WolConfigStatus;
     status = "WolConfigStatus",
     derive = "PartialEq",
     doc = "WolConfig says which KubeVirt VirtualMachines a Wake-on-LAN magic packet starts, and which packets count. Give those VMs runStrategy Manual or RerunOnFailure: KubeVirt turns a Halted VM that is started into an Always one, so that powering it off inside the guest only restarts it.",
-    printcolumn(
-        name = "Mode",
-        type_ = "string",
-        json_path = ".spec.discoveryMode",
-        description = "How VMs are found"
-    ),
-    printcolumn(
-        name = "Ports",
-        type_ = "string",
-        json_path = ".status.ports",
-        description = "UDP ports that this config asks agents to listen on"
-    ),
-    printcolumn(
-        name = "VMs",
-        type_ = "integer",
-        json_path = ".status.managedVMs",
-        description = "VMs that a packet can wake"
-    ),
-    printcolumn(
-        name = "Agents",
-        type_ = "integer",
-        json_path = ".status.agentStatus.connected",
-        description = "Nodes whose agent is connected"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether packets wake VMs"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Conflicts",
-        type_ = "integer",
-        json_path = ".status.conflictsTotal",
-        description = "MAC addresses that several VMs have, so that none of them is woken",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Last Wake",
-        type_ = "date",
-        json_path = ".status.lastWake.time",
-        description = "When a packet last woke a VM by this config",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.discoveryMode", "description": "How VMs are found"}"#,
+    printcolumn = r#"{"name": "Ports", "type": "string", "jsonPath": ".status.ports", "description": "UDP ports that this config asks agents to listen on"}"#,
+    printcolumn = r#"{"name": "VMs", "type": "integer", "jsonPath": ".status.managedVMs", "description": "VMs that a packet can wake"}"#,
+    printcolumn = r#"{"name": "Agents", "type": "integer", "jsonPath": ".status.agentStatus.connected", "description": "Nodes whose agent is connected"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status", "description": "Whether packets wake VMs"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Conflicts", "type": "integer", "jsonPath": ".status.conflictsTotal", "description": "MAC addresses that several VMs have, so that none of them is woken", "priority": 1}"#,
+    printcolumn = r#"{"name": "Last Wake", "type": "date", "jsonPath": ".status.lastWake.time", "description": "When a packet last woke a VM by this config", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = rules::spec)]
@@ -135,7 +94,7 @@ pub struct WolConfigSpec {
     /// Networks whose packets count, such as 10.0.0.0/24 or fd00::/8; empty means all. If any is
     /// given, raw Ethernet packets, which have no IP address, do not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 49)), transform = rules::networks)]
+    #[schemars(length(max = 64), inner(length(max = 64)), transform = rules::networks)]
     pub source_ranges: Vec<String>,
 
     /// Interfaces of the node whose packets count, as shell patterns: eth* includes, !veth*
@@ -181,7 +140,7 @@ pub enum DiscoveryMode {
 pub struct ExplicitMapping {
     /// The MAC address that packets name, such as 52:54:00:12:34:56. Also understood are
     /// 52-54-00-12-34-56, 5254.0012.3456 and 525400123456, in either case.
-    #[schemars(length(max = 17), transform = rules::mac)]
+    #[schemars(length(max = 64), transform = rules::mac)]
     pub mac_address: String,
     /// The name of the VirtualMachine. It need not exist yet.
     #[schemars(length(min = 1, max = 253))]

@@ -53,14 +53,14 @@ pub struct Interface {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Object {
-    metadata: Field<Metadata>,
+    metadata: Field<Meta>,
     spec: Field<Spec>,
-    status: Field<Status>,
+    status: Field<VmStatus>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Metadata {
+struct Meta {
     name: Field<String>,
     namespace: Field<String>,
     uid: Field<String>,
@@ -110,7 +110,7 @@ struct Nic {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
+struct VmStatus {
     printable_status: Field<String>,
     ready: Field<bool>,
     created: Field<bool>,
@@ -125,14 +125,14 @@ struct StateChange {
 
 object!(
     Object,
-    Metadata,
+    Meta,
     Spec,
     Template,
     TemplateSpec,
     Domain,
     Devices,
     Nic,
-    Status,
+    VmStatus,
     StateChange
 );
 
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for VirtualMachine {
 
 type Odd = Option<&'static str>;
 
-impl Metadata {
+impl Meta {
     fn read(self, odd: &mut Odd) -> ObjectMeta {
         ObjectMeta {
             name: self.name.take("metadata.name", odd),
@@ -199,7 +199,7 @@ impl VirtualMachine {
         }
     }
 
-    fn read_status(&mut self, status: Status, odd: &mut Odd) {
+    fn read_status(&mut self, status: VmStatus, odd: &mut Odd) {
         self.printable_status = status.printable_status.take("status.printableStatus", odd);
         self.ready = status.ready.take("status.ready", odd).unwrap_or_default();
         self.created = status

@@ -47,6 +47,18 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod wake;
 
+/// Options that were understood one by one and make no sense together, or not here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// Says what is wrong and what to write instead.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
 /// Runs the program as `args` say, the first of which is its name. Exit codes: 0 done, 1 failed,
 /// 2 wrong usage.
 pub fn run<I, T>(args: I) -> ExitCode
@@ -70,7 +82,11 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubevirt-wol: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<UsageError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod config;
 pub mod directory;
 pub mod grant;
 pub mod report;

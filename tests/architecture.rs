@@ -53,10 +53,6 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the directory is pure",
     ),
     (
-        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
-        "the view of a VM is pure",
-    ),
-    (
         "manager/intents.rs",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
         "the state machine is pure",

@@ -8,12 +8,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// What each mode cannot do without.
+/// What each mode cannot do without. The mode has a default, but the API server also judges the
+/// default of the whole spec, which has none yet.
 pub(super) fn spec(schema: &mut Schema) {
     refuse_unless(
         schema,
         json!({
-            "rule": "self.discoveryMode != 'Explicit' || (has(self.explicitMappings) && size(self.explicitMappings) > 0)",
+            "rule": "!has(self.discoveryMode) || self.discoveryMode != 'Explicit' || (has(self.explicitMappings) && size(self.explicitMappings) > 0)",
             "message": "discoveryMode Explicit needs explicitMappings",
             "fieldPath": ".explicitMappings",
             "reason": "FieldValueRequired",
@@ -22,7 +23,7 @@ pub(super) fn spec(schema: &mut Schema) {
     refuse_unless(
         schema,
         json!({
-            "rule": "self.discoveryMode != 'LabelSelector' || (has(self.vmSelector) && ((has(self.vmSelector.matchLabels) && size(self.vmSelector.matchLabels) > 0) || (has(self.vmSelector.matchExpressions) && size(self.vmSelector.matchExpressions) > 0)))",
+            "rule": "!has(self.discoveryMode) || self.discoveryMode != 'LabelSelector' || (has(self.vmSelector) && ((has(self.vmSelector.matchLabels) && size(self.vmSelector.matchLabels) > 0) || (has(self.vmSelector.matchExpressions) && size(self.vmSelector.matchExpressions) > 0)))",
             "message": "discoveryMode LabelSelector needs a vmSelector with matchLabels or matchExpressions; to make every VM wakeable, say discoveryMode All",
             "fieldPath": ".vmSelector",
             "reason": "FieldValueRequired",
@@ -59,7 +60,8 @@ pub(super) fn keyed_by_mac(schema: &mut Schema) {
     schema.insert("x-kubernetes-list-map-keys".into(), json!(["macAddress"]));
 }
 
-/// The address of one station.
+/// The address of one station. Longer texts than addresses are let through to the rule, whose words
+/// say more than those of a length limit.
 pub(super) fn mac(schema: &mut Schema) {
     let notation = "^([0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{4}([.][0-9A-Fa-f]{4}){2}|[0-9A-Fa-f]{12})$";
     let rules = [

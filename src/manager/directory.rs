@@ -3,7 +3,7 @@
 
 use std::{
     fmt, mem,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Instant,
 };
 
@@ -32,8 +32,19 @@ pub struct Directory {
     vms: DashMap<VmKey, Entry>,
     macs: DashMap<MacAddr, Vec<VmKey>>,
     grants: RwLock<Arc<[Grant]>>,
-    /// Held through each change; counts the re-lists begun.
-    writer: Mutex<u64>,
+    /// Held through each change.
+    writer: Mutex<Writer>,
+}
+
+/// What only changes need.
+#[derive(Debug, Default)]
+struct Writer {
+    /// Re-lists begun.
+    relist: u64,
+    /// VMs without an address.
+    without_mac: usize,
+    /// Addresses that no packet can name.
+    bad_macs: usize,
 }
 
 #[derive(Debug)]
@@ -99,6 +110,10 @@ pub struct Size {
     pub vms: usize,
     /// Distinct MAC addresses.
     pub macs: usize,
+    /// VMs without a usable address.
+    pub without_mac: usize,
+    /// Addresses in the VMs' specs that no packet can name.
+    pub bad_macs: usize,
 }
 
 impl Directory {
@@ -111,51 +126,55 @@ impl Directory {
     /// Takes in a VM as it is at `now`. Returns it as it is now known, or none where this very
     /// version was known already.
     pub fn apply(&self, vm: Vm, now: Instant) -> Option<Arc<Vm>> {
-        let relist = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.vms.get(&vm.key).map(|entry| Arc::clone(&entry.vm));
+        let mut writer = self.writer();
+        let known = self.vm(&vm.key);
         if let Some(known) = known.as_ref().filter(|known| is_same_version(known, &vm)) {
-            self.insert(Arc::clone(known), *relist);
+            self.insert(Arc::clone(known), writer.relist);
             return None;
         }
         let vm = Arc::new(Vm {
             on_since: on_since(known.as_deref(), &vm, now),
             ..vm
         });
-        let macs = known.as_ref().map_or(&[][..], |known| &known.macs);
-        // New addresses first: one that moves within the VM is never missing.
-        for mac in vm.macs.iter().filter(|mac| !macs.contains(mac)) {
+        let old = known.as_ref().map_or(&[][..], |known| &known.macs);
+        for mac in vm.macs.iter().filter(|mac| !old.contains(mac)) {
             self.macs.entry(*mac).or_default().push(vm.key.clone());
         }
-        self.insert(Arc::clone(&vm), *relist);
-        for mac in macs.iter().filter(|mac| !vm.macs.contains(mac)) {
+        self.insert(Arc::clone(&vm), writer.relist);
+        for mac in old.iter().filter(|mac| !vm.macs.contains(mac)) {
             self.unlist(*mac, &vm.key);
         }
+        if let Some(known) = known {
+            writer.uncount(&known);
+        }
+        writer.count(&vm);
         Some(vm)
     }
 
     /// Forgets a VM; returns what was known of it.
     pub fn delete(&self, key: &VmKey) -> Option<Arc<Vm>> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove(key)
+        self.remove(&mut self.writer(), key)
     }
 
     /// A full list of all VMs begins: each is [`apply`](Self::apply)-ed, then
     /// [`finish_relist`](Self::finish_relist) is called. Begun again, it starts over.
     pub fn begin_relist(&self) {
-        let mut relist = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        *relist += 1;
+        self.writer().relist += 1;
     }
 
     /// The list is complete: VMs that were not in it are gone, and returned.
     pub fn finish_relist(&self) -> Vec<Arc<Vm>> {
-        let relist = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer();
+        // Collected first: the iterator holds a lock while it lives.
         let gone: Vec<VmKey> = self
             .vms
             .iter()
-            .filter(|entry| entry.seen != *relist)
+            .filter(|entry| entry.seen != writer.relist)
             .map(|entry| entry.key().clone())
             .collect();
-        gone.iter().filter_map(|key| self.remove(key)).collect()
+        gone.iter()
+            .filter_map(|key| self.remove(&mut writer, key))
+            .collect()
     }
 
     /// Replaces the grants.
@@ -182,9 +201,12 @@ impl Directory {
     /// How much is known.
     #[must_use]
     pub fn size(&self) -> Size {
+        let writer = self.writer();
         Size {
             vms: self.vms.len(),
             macs: self.macs.len(),
+            without_mac: writer.without_mac,
+            bad_macs: writer.bad_macs,
         }
     }
 
@@ -268,12 +290,17 @@ impl Directory {
         self.vms.insert(vm.key.clone(), Entry { vm, seen });
     }
 
-    fn remove(&self, key: &VmKey) -> Option<Arc<Vm>> {
+    fn remove(&self, writer: &mut Writer, key: &VmKey) -> Option<Arc<Vm>> {
         let (_, Entry { vm, .. }) = self.vms.remove(key)?;
         for mac in &vm.macs {
             self.unlist(*mac, key);
         }
+        writer.uncount(&vm);
         Some(vm)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unlist(&self, mac: MacAddr, key: &VmKey) {
@@ -281,6 +308,18 @@ impl Directory {
             keys.retain(|other| other != key);
             keys.is_empty()
         });
+    }
+}
+
+impl Writer {
+    fn count(&mut self, vm: &Vm) {
+        self.without_mac += usize::from(vm.macs.is_empty());
+        self.bad_macs += vm.bad_macs.len();
+    }
+
+    fn uncount(&mut self, vm: &Vm) {
+        self.without_mac -= usize::from(vm.macs.is_empty());
+        self.bad_macs -= vm.bad_macs.len();
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
-use kube::ResourceExt as _;
-
 use crate::{
     kubevirt::{Interface, VirtualMachine},
     mac::MacAddr,
@@ -182,10 +180,9 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
         (Once, _) => Power::Unsupported(ONCE),
         // KubeVirt starts it without being asked: this is how a halted VM looks just after a start.
         (Always, _) => Power::On,
-        // A stale request to stop does not hold up a halted VM.
-        (Halted, _) => Power::Off,
-        (_, Some("Start")) => Power::On,
-        (_, Some("Stop")) => Power::Stopping,
+        (_, Some("Start")) if strategy != Halted => Power::On,
+        // A stale request does not hold up a halted VM.
+        (_, Some("Stop")) if strategy != Halted => Power::Stopping,
         (_, _) => Power::Off,
     }
 }
@@ -198,15 +195,15 @@ impl From<VirtualMachine> for Vm {
     fn from(mut vm: VirtualMachine) -> Self {
         let strategy = RunStrategy::of(&vm);
         let (macs, bad_macs) = addresses(&vm.interfaces);
+        let meta = &vm.metadata;
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self {
-            key: VmKey::new(&vm.namespace().unwrap_or_default(), &vm.name_any()),
-            uid: vm.metadata.uid.as_deref().unwrap_or_default().into(),
-            resource_version: vm
-                .metadata
-                .resource_version
-                .as_deref()
-                .unwrap_or_default()
-                .into(),
+            key: VmKey {
+                namespace: text(&meta.namespace),
+                name: text(&meta.name),
+            },
+            uid: text(&meta.uid),
+            resource_version: text(&meta.resource_version),
             macs,
             bad_macs,
             strategy,

@@ -29,7 +29,10 @@ pub struct Line {
 impl Line {
     /// The text of a field, or nothing.
     pub fn field(&self, name: &str) -> &str {
-        self.value.get(name).and_then(Value::as_str).unwrap_or_default()
+        self.value
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// What the line says.
@@ -68,19 +71,31 @@ impl Process {
 
     /// Starts a command that was prepared by the caller, for example inside a network namespace.
     pub fn spawn_command(name: &str, mut command: Command) -> Self {
-        let ours = |key: &OsStr| key.to_str().is_some_and(|key| key.starts_with("WOL_") || key == "NODE_NAME");
+        let ours = |key: &OsStr| {
+            key.to_str()
+                .is_some_and(|key| key.starts_with("WOL_") || key == "NODE_NAME")
+        };
         for (key, _) in std::env::vars_os().filter(|(key, _)| ours(key)) {
             command.env_remove(key);
         }
-        command.env("WOL_LOG_FORMAT", "json").stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        command
+            .env("WOL_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let log = Arc::<Log>::default();
         let stderr = child.stderr.take().expect("standard error is piped");
         thread::spawn({
             let log = log.clone();
             move || follow(stderr, &log)
         });
-        Self { name: name.to_owned(), child, log }
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
     }
 
     /// Its process id.
@@ -106,8 +121,18 @@ impl Process {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !log.1, "{} did not log: {what}\n{}", self.name, text(&log.0));
-            log = self.log.more.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+            assert!(
+                !left.is_zero() && !log.1,
+                "{} did not log: {what}\n{}",
+                self.name,
+                text(&log.0)
+            );
+            log = self
+                .log
+                .more
+                .wait_timeout(log, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -129,7 +154,12 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} did not end in {time:?}\n{}", self.name, self.text());
+            assert!(
+                Instant::now() < deadline,
+                "{} did not end in {time:?}\n{}",
+                self.name,
+                self.text()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -152,13 +182,19 @@ impl Drop for Process {
 }
 
 fn text(lines: &[Line]) -> String {
-    lines.iter().map(|line| format!("{}\n", line.value)).collect()
+    lines
+        .iter()
+        .map(|line| format!("{}\n", line.value))
+        .collect()
 }
 
 fn follow(stderr: ChildStderr, log: &Log) {
     for text in BufReader::new(stderr).lines().map_while(Result::ok) {
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        log.lock().0.push(Line { at: Instant::now(), value });
+        log.lock().0.push(Line {
+            at: Instant::now(),
+            value,
+        });
         log.more.notify_all();
     }
     log.lock().1 = true;
@@ -168,12 +204,16 @@ fn follow(stderr: ChildStderr, log: &Log) {
 /// A TCP address on loopback that nobody listens on.
 pub fn free_tcp() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
-    listener.local_addr().expect("a bound socket has an address")
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
 }
 
 /// A UDP port that nobody listens on.
 pub fn free_udp() -> u16 {
     let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"));
-    let address = socket.and_then(|socket| socket.local_addr()).expect("a UDP port can be bound");
+    let address = socket
+        .and_then(|socket| socket.local_addr())
+        .expect("a UDP port can be bound");
     address.port()
 }

@@ -1,15 +1,10 @@
-//! Owns what a test says when the machine lacks what it needs.
+//! Owns how a test says that it cannot run here.
 
-/// Says loudly that a test proves nothing here. Where nothing may be skipped, as in a complete run,
-/// that is a failure.
-///
-/// # Panics
-///
-/// `WOL_TEST_NO_SKIP` is set.
+/// Says on stderr that a test is skipped and why; panics where `WOL_TEST_NO_SKIP` is set.
 pub fn skipped(reason: &str) {
     eprintln!("SKIPPED: {reason}");
     assert!(
         std::env::var_os("WOL_TEST_NO_SKIP").is_none(),
-        "skipped although WOL_TEST_NO_SKIP is set: {reason}"
+        "WOL_TEST_NO_SKIP is set, and this test would be skipped: {reason}"
     );
 }

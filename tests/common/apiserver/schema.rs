@@ -1,0 +1,139 @@
+//! Owns what a CRD's schema does to an object before it is looked at: unknown fields go, defaults
+//! come.
+
+use serde_json::{Value, json};
+
+use super::{failure::Failure, kinds::Resource, route::Call, validate};
+
+/// Drops unknown fields and sets defaults.
+///
+/// # Errors
+///
+/// The client asked for unknown fields to be refused.
+pub fn prepare(call: &Call, object: &mut Value) -> Result<(), Failure> {
+    let Some(custom) = &call.resource.custom else {
+        return Ok(());
+    };
+    let mut unknown = Vec::new();
+    prune_root(&custom.schema, object, &mut unknown);
+    if call.param("fieldValidation") == Some("Strict") && !unknown.is_empty() {
+        let kind = &call.resource.kind;
+        let version = &call.resource.version;
+        let fields: Vec<String> = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
+        return Err(Failure::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+            fields.join(", ")
+        )));
+    }
+    default(&custom.schema, object);
+    Ok(())
+}
+
+/// Checks an object against the schema and its rules.
+///
+/// # Errors
+///
+/// It breaks one.
+pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
+    match &resource.custom {
+        Some(custom) => validate::check(resource, &custom.schema, object, old),
+        None => Ok(()),
+    }
+}
+
+fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
+    let mut kept = Vec::new();
+    if let Value::Object(fields) = object {
+        for name in ["apiVersion", "kind", "metadata"] {
+            kept.push((name, fields.remove(name)));
+        }
+    }
+    prune(schema, object, "", unknown);
+    for (name, value) in kept {
+        if let Some(value) = value {
+            object[name] = value;
+        }
+    }
+}
+
+fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+    let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    let embedded = schema["x-kubernetes-embedded-resource"] == true;
+    match value {
+        Value::Object(fields) => {
+            let others = schema
+                .get("additionalProperties")
+                .filter(|others| **others != false);
+            fields.retain(|name, field| {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                if let Some(property) = schema["properties"].get(name) {
+                    prune(property, field, &path, unknown);
+                } else if let Some(others) = others {
+                    if others.is_object() {
+                        prune(others, field, &path, unknown);
+                    }
+                } else if !keep
+                    && !(embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
+                {
+                    unknown.push(path);
+                    return false;
+                }
+                true
+            });
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                prune(&schema["items"], item, &format!("{path}[{index}]"), unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sets what is missing and has a default, and drops a null that is not allowed but has one.
+fn default(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let refused = |field: &Value| field.is_null() && property["nullable"] != true;
+                let Some(initial) = property.get("default") else {
+                    continue;
+                };
+                if fields.get(name).is_none_or(refused) {
+                    fields.insert(name.clone(), initial.clone());
+                }
+            }
+            for (name, field) in fields {
+                let property = schema["properties"].get(name);
+                if let Some(property) = property.or(schema.get("additionalProperties")) {
+                    default(property, field);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                default(&schema["items"], item);
+            }
+        }
+        _ => {}
+    }
+    drop_refused_nulls(schema, value);
+}
+
+/// Fields that are null, must not be, and need not be there, go.
+fn drop_refused_nulls(schema: &Value, value: &mut Value) {
+    let Value::Object(fields) = value else {
+        return;
+    };
+    fields.retain(|name, field| {
+        let property = schema["properties"].get(name);
+        !field.is_null() || property.is_none_or(|property| property["nullable"] == json!(true))
+    });
+}

@@ -1,0 +1,19 @@
+//! What tests, benches and the demo share: stand-ins for what is around the program.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test uses its own part, and a test bed that breaks has to fail the test"
+)]
+
+pub mod apiserver;
+pub mod cluster;
+pub mod envtest;
+pub mod kubevirt;
+pub mod netns;
+pub mod pki;
+pub mod process;
+pub mod skip;
