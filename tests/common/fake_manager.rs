@@ -1,5 +1,7 @@
 //! A manager that does what the test says: it speaks the protocol and decides nothing.
 
+#![allow(clippy::expect_used, reason = "what a test cannot build must fail it")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use kubevirt_wol::rpc::pb::{
