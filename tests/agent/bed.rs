@@ -37,8 +37,7 @@ impl Agent {
     pub fn stop(mut self) -> Duration {
         let start = Instant::now();
         self.token.cancel();
-        let result = self.thread.take().unwrap().join().unwrap();
-        result.expect("it ends well");
+        self.thread.take().unwrap().join().unwrap().unwrap();
         start.elapsed()
     }
 }
