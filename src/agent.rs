@@ -1,28 +1,141 @@
-//! Owns the agent: hears magic packets on a node and reports them to the managers.
+//! Owns the agent: hears magic packets on a node and reports them to a manager.
+//!
+//! A packet goes from a socket ([`raw`], [`udp`]) to the [`intake`], which filters, drops repeats
+//! and keeps what is left in the [`ring`], and from there over the [`session`] to a manager.
 
+mod bpf;
+mod connect;
+pub mod intake;
+mod interfaces;
+mod listen;
+mod listeners;
+pub mod metrics;
+mod privileges;
+mod raw;
+pub mod ring;
+mod session;
+mod udp;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::AgentArgs;
+pub use self::listeners::Ears;
+use self::{intake::Intake, listeners::Listeners, metrics::Metrics, session::Session};
+use crate::{
+    admin::{self, Readiness},
+    cli::AgentArgs,
+    rpc::pb,
+    settings::Settings,
+    shutdown::Tasks,
+    telemetry,
+};
 
-/// The sockets that the agent opened before its runtime existed.
-#[derive(Debug)]
-pub struct Ears {}
+/// How long the end waits for managers to take what was heard.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One thread reads sockets while another one talks to the manager; more would only cost memory on
+/// nodes with many cores.
+const THREADS: usize = 2;
 
 /// Opens the sockets and drops every privilege that is not needed any more. Call it before any
-/// other thread exists.
+/// other thread exists: privileges belong to threads. A socket that cannot be opened is logged, and
+/// the agent goes on with the others, or with those that a manager asks for later.
 ///
 /// # Errors
 ///
-/// Nothing can listen, or the options make no sense.
-pub fn open(_args: &AgentArgs) -> anyhow::Result<Ears> {
-    anyhow::bail!("not built yet")
+/// The options make no sense, or the privileges cannot be dropped.
+pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
+    if !args.insecure {
+        bail!(
+            "this version reports to managers without encryption only; allow that by --insecure \
+             or WOL_INSECURE=true, for the agents and the managers"
+        );
+    }
+    connect::endpoint(&args.manager)?;
+    tracing::warn!("sessions with managers are neither encrypted nor authenticated (--insecure)");
+    let ports = match &*args.wol_ports {
+        [] => Settings::DEFAULT_PORTS.into(),
+        given => given.iter().copied().collect(),
+    };
+    let ears = Ears::open(!args.no_raw, &ports);
+    privileges::drop_all_but_bind()?;
+    Ok(ears)
 }
 
-/// Hears and reports until `token` is cancelled.
+/// The runtime for [`run`]; its threads have the privileges of this one.
+///
+/// # Errors
+///
+/// The threads cannot be started.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+}
+
+/// Hears and reports until `token` is cancelled; then reads what the sockets have queued, waits
+/// until managers have taken it, 10 s at most, and returns.
 ///
 /// # Errors
 ///
 /// A part of the agent failed.
-pub async fn run(_args: AgentArgs, _ears: Ears, _token: CancellationToken) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::default();
+    let mut registry = telemetry::registry();
+    metrics.register(&mut registry);
+    let readiness = Readiness::default();
+    let listening = readiness.gate("a socket that listens");
+    let configured = readiness.gate("the settings from a manager");
+
+    let intake = Arc::new(Intake::new(args.node_name.clone(), metrics));
+    let listeners = Arc::new(Listeners::start(ears, Arc::clone(&intake), listening));
+    let session = Session {
+        endpoint: connect::endpoint(&args.manager)?,
+        hello: pb::Hello {
+            node_name: args.node_name,
+            boot_id: fastrand::u64(1..),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        intake: Arc::clone(&intake),
+        listeners: Arc::clone(&listeners),
+        fixed_ports: args.wol_ports.iter().copied().collect::<BTreeSet<_>>(),
+        configured,
+    };
+
+    let mut tasks = Tasks::new(token.clone());
+    if let Some(address) = args.admin_bind {
+        let listener = admin::bind(address).await?;
+        let (registry, token) = (Arc::new(registry), token.clone());
+        tasks.spawn("admin", admin::serve(listener, registry, readiness, token));
+    }
+    let heard_all = CancellationToken::new();
+    let ears_closed = heard_all.clone();
+    tasks.spawn("listeners", async move {
+        listeners.supervise(token).await;
+        ears_closed.cancel();
+        Ok(())
+    });
+    tasks.spawn("session", async move {
+        tokio::select! {
+            never = session.keep() => match never {},
+            () = flush(&intake, heard_all) => Ok(()),
+        }
+    });
+    tasks.join().await
+}
+
+/// Waits until the sockets are closed and everything they heard is in a manager's hands.
+async fn flush(intake: &Intake, heard_all: CancellationToken) {
+    heard_all.cancelled().await;
+    if tokio::time::timeout(FLUSH_TIMEOUT, intake.flushed())
+        .await
+        .is_err()
+    {
+        tracing::warn!("ends although no manager took all that was heard");
+    }
 }

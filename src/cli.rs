@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::jiff::SignedDuration;
 
+pub use crate::send::SendArgs;
 use crate::telemetry::LogFormat;
 
 /// Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
@@ -159,13 +160,4 @@ pub struct AgentArgs {
     /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
     #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
     pub admin_bind: Option<SocketAddr>,
-}
-
-/// Options of `kubevirt-wol send`.
-#[derive(Debug, Clone, Args)]
-pub struct SendArgs {
-    /// MAC addresses to wake, in any notation: 52:54:00:12:34:56, 52-54-00-12-34-56,
-    /// 5254.0012.3456, 525400123456.
-    #[arg(required = true, value_name = "MAC")]
-    pub targets: Vec<String>,
 }

@@ -54,6 +54,10 @@ impl SourceFilter {
                 Some(body) => (&mut filter.excluded, body),
                 None => (&mut filter.included, text),
             };
+            if body.is_empty() {
+                // It would match only packets whose interface is not known.
+                return Err(FilterError::Interface(text.into(), "it is empty".into()));
+            }
             let pattern = Pattern::new(body)
                 .map_err(|e| FilterError::Interface(text.into(), e.msg.into()))?;
             patterns.push(pattern);
@@ -83,7 +87,7 @@ impl SourceFilter {
         interface && source
     }
 
-    /// The interface patterns as they were written, never empty.
+    /// The interface patterns, never empty: those that include, then those that exclude.
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
         let included = self.included.iter().map(ToString::to_string);
@@ -109,5 +113,147 @@ impl Default for SourceFilter {
             excluded: excluded.collect(),
             ranges: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::wake::Carrier;
+
+    fn filter(interfaces: &[&str], ranges: &[&str]) -> SourceFilter {
+        SourceFilter::new(interfaces, ranges).unwrap()
+    }
+
+    fn origin(interface: &str, source: Option<&str>) -> Origin {
+        Origin {
+            carrier: Carrier::Udp,
+            interface: interface.into(),
+            vlan: None,
+            source_mac: None,
+            source: source.map(|text| text.parse::<IpAddr>().unwrap()),
+            source_port: 9,
+            length: 102,
+        }
+    }
+
+    fn hears(filter: &SourceFilter, interface: &str) -> bool {
+        filter.passes(&origin(interface, Some("10.0.0.7")))
+    }
+
+    fn accepts(filter: &SourceFilter, source: &str) -> bool {
+        filter.passes(&origin("eth0", Some(source)))
+    }
+
+    #[test]
+    fn by_default_only_the_ends_of_pod_links_are_left_out() {
+        let filter = filter(&[], &[]);
+        for interface in [
+            "eth0", "enp3s0f1", "bond0", "br0", "vmbr0", "eth0.5", "p1p1", "",
+        ] {
+            assert!(hears(&filter, interface), "{interface}");
+        }
+        for interface in [
+            "veth1a2b3c",
+            "cali0123",
+            "lxc_health",
+            "cilium_host",
+            "ovn-k8s-mp0",
+        ] {
+            assert!(!hears(&filter, interface), "{interface}");
+        }
+        assert_eq!(filter, SourceFilter::default());
+        assert_eq!(filter.interfaces(), DEFAULT_INTERFACES);
+    }
+
+    #[test]
+    fn included_interfaces_are_the_only_ones() {
+        let filter = filter(&["eth*", "br[01]"], &[]);
+        assert!(hears(&filter, "eth0"));
+        assert!(hears(&filter, "eth0.5"));
+        assert!(hears(&filter, "br1"));
+        assert!(!hears(&filter, "br2"));
+        assert!(!hears(&filter, "xeth0"));
+        assert!(!hears(&filter, "ETH0"));
+        assert!(!hears(&filter, ""), "asked for particular interfaces");
+    }
+
+    #[test]
+    fn an_exclusion_wins_over_an_inclusion_in_any_order() {
+        for patterns in [["eth*", "!eth1"], ["!eth1", "eth*"]] {
+            let filter = filter(&patterns, &[]);
+            assert!(hears(&filter, "eth0"));
+            assert!(!hears(&filter, "eth1"));
+            assert!(!hears(&filter, "br0"));
+        }
+    }
+
+    #[test]
+    fn exclusions_alone_replace_the_default_ones() {
+        let filter = filter(&["!docker0"], &[]);
+        assert!(!hears(&filter, "docker0"));
+        assert!(hears(&filter, "veth1a2b3c"));
+    }
+
+    #[test]
+    fn a_range_holds_its_addresses_and_no_others() {
+        let filter = filter(&[], &["10.0.0.0/24", "192.168.1.7/32", "fd00::/8"]);
+        for source in ["10.0.0.0", "10.0.0.255", "192.168.1.7", "fd12::1"] {
+            assert!(accepts(&filter, source), "{source}");
+        }
+        for source in ["10.0.1.0", "192.168.1.8", "0.0.0.0", "fe80::1"] {
+            assert!(!accepts(&filter, source), "{source}");
+        }
+    }
+
+    #[test]
+    fn address_families_do_not_match_each_other() {
+        let four = filter(&[], &["10.0.0.0/8"]);
+        assert!(!accepts(&four, "::ffff:10.0.0.1"));
+        let any_four = filter(&[], &["0.0.0.0/0"]);
+        assert!(accepts(&any_four, "0.0.0.0"));
+        assert!(!accepts(&any_four, "::1"));
+        let any_six = filter(&[], &["::/0"]);
+        assert!(!accepts(&any_six, "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_frame_without_ip_passes_only_where_no_range_is_asked_for() {
+        let frame = origin("eth0", None);
+        assert!(filter(&[], &[]).passes(&frame));
+        assert!(!filter(&[], &["0.0.0.0/0", "::/0"]).passes(&frame));
+    }
+
+    #[test]
+    fn interface_and_source_must_both_pass() {
+        let filter = filter(&["eth0"], &["10.0.0.0/24"]);
+        assert!(filter.passes(&origin("eth0", Some("10.0.0.7"))));
+        assert!(!filter.passes(&origin("eth1", Some("10.0.0.7"))));
+        assert!(!filter.passes(&origin("eth0", Some("10.0.1.7"))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let error = |interfaces: &[&str], ranges: &[&str]| {
+            SourceFilter::new(interfaces, ranges)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error(&["eth[0"], &[]).starts_with(r#"interface pattern "eth[0" is not"#));
+        assert!(error(&["eth0", "!"], &[]).starts_with(r#"interface pattern "!" is not"#));
+        assert!(error(&[""], &[]).ends_with("it is empty"));
+        for range in ["10.0.0.0/64", "10.0.0.7", "fd00::/129", "eth0", ""] {
+            let expected = format!("source range {range:?} is not a network");
+            assert!(error(&[], &[range]).starts_with(&expected), "{range}");
+        }
+    }
+
+    #[test]
+    fn a_filter_survives_the_way_over_the_wire() {
+        let first = filter(&["!veth*", "eth*"], &["10.0.0.0/24", "fd00::/8"]);
+        let second = SourceFilter::new(&first.interfaces(), &first.ranges()).unwrap();
+        assert_eq!(first, second);
     }
 }

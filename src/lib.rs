@@ -1,9 +1,32 @@
-//! Wake-on-LAN for KubeVirt.
+//! Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
+//!
+//! One program, four subcommands. The path of one wake, top to bottom:
+//!
+//! ```text
+//! agent    agent::raw, agent::udp   sockets; opened before the async runtime exists
+//!          frame, packet            bytes -> targets, or a typed reason why not
+//!          agent::intake            source filter, repeats within 2 s
+//!          agent::ring              numbered, kept until settled
+//!          agent::session           one gRPC session: events out, acknowledgements back
+//! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
+//! manager  manager::service         a session of an agent -> reports
+//!          manager::directory       MAC -> VM, kept by manager::watch
+//!          manager::grant           may this packet wake this VM? one grant per WolConfig
+//!          manager::intents         one wake of one VM until it is settled; pure
+//!          manager::waker           does what intents decide: start, re-read, answer, tell
+//!          manager::events          the Event on the VM
+//! ```
+//!
+//! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,
+//! `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
+//! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! virtual machine that we read.
 
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 pub mod admin;
@@ -23,6 +46,18 @@ pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 pub mod wake;
+
+/// Options that were understood one by one and make no sense together, or not here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+impl UsageError {
+    /// Says what is wrong and what to write instead.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
 
 /// Runs the program as `args` say, the first of which is its name. Exit codes: 0 done, 1 failed,
 /// 2 wrong usage.
@@ -47,7 +82,11 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubevirt-wol: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<UsageError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -57,12 +96,16 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     // An error means that somebody installed one before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
-        cli::Command::Manager(args) => serve(|token| manager::run(args, token)),
+        cli::Command::Manager(args) => {
+            let runtime = Runtime::new().context("cannot start the async runtime")?;
+            serve(&runtime, |token| manager::run(args, token))
+        }
         cli::Command::Agent(args) => {
             // Before the runtime exists: capabilities belong to threads, and the runtime's threads
             // inherit what is left.
             let ears = agent::open(&args)?;
-            serve(|token| agent::run(args, ears, token))
+            let runtime = agent::runtime()?;
+            serve(&runtime, |token| agent::run(args, ears, token))
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
@@ -70,11 +113,10 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
 }
 
 /// Runs a service until it ends by itself or a signal asks it to.
-fn serve<F>(service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+fn serve<F>(runtime: &Runtime, service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     runtime.block_on(async {
         let token = CancellationToken::new();
         tokio::select! {

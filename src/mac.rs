@@ -59,7 +59,7 @@ impl FromStr for MacAddr {
     }
 }
 
-/// The digits per group that each notation has.
+/// Tells the notation by its separators; it then says how many groups of how many digits follow.
 fn parse(text: &str) -> Option<MacAddr> {
     let (separator, groups, digits) = match (
         text.matches(':').count(),
@@ -109,7 +109,115 @@ impl Serialize for MacAddr {
 
 impl<'de> Deserialize<'de> for MacAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VM: MacAddr = MacAddr::new([0x52, 0x54, 0x00, 0xab, 0xcd, 0x0e]);
+
+    #[test]
+    fn every_notation_reads_as_the_same_address() {
+        for text in [
+            "52:54:00:ab:cd:0e",
+            "52:54:00:AB:CD:0E",
+            "52:54:0:aB:cD:e",
+            "52-54-00-ab-cd-0e",
+            "52-54-0-AB-CD-E",
+            "5254.00ab.cd0e",
+            "5254.00AB.CD0E",
+            "525400-abcd0e",
+            "525400abcd0e",
+            "525400ABCD0E",
+        ] {
+            assert_eq!(text.parse(), Ok(VM), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_digit_octets_are_small_numbers() {
+        let expected = MacAddr::new([2, 4, 6, 8, 10, 12]);
+        assert_eq!("2:4:6:8:a:c".parse(), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_and_named() {
+        for text in [
+            "",
+            ":::::",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:0e:11",
+            "52:54:00:ab:cd:",
+            ":52:54:00:ab:cd",
+            "52:54:00:ab:cd:00e",
+            "52:54:00:ab:cd:0g",
+            "52:54:00:ab:cd:+e",
+            "52:54:00:ab:cd:-e",
+            "52:54:00:ab-cd-0e",
+            "52:54:00:ab:cd:0e ",
+            " 52:54:00:ab:cd:0e",
+            "52 54 00 ab cd 0e",
+            "52:54:00:ab:cd:0é",
+            "5254.00ab.cd0",
+            "5254.00ab.cd0e.0000",
+            "5254-00ab-cd0e",
+            "525400.abcd0e",
+            "525400-abcd0",
+            "525400:abcd0e",
+            "525400abcd0",
+            "525400abcd0e0",
+            "0x525400abcd0e",
+        ] {
+            let error = text.parse::<MacAddr>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text:?} is not a MAC address")));
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_the_error() {
+        let error = "é".repeat(10_000).parse::<MacAddr>().unwrap_err();
+        assert!(error.to_string().chars().count() < 150);
+    }
+
+    #[test]
+    fn an_address_is_written_in_lower_case_with_colons_and_reads_back() {
+        assert_eq!(VM.to_string(), "52:54:00:ab:cd:0e");
+        assert_eq!(format!("{VM:?}"), "52:54:00:ab:cd:0e");
+        assert_eq!(VM.to_string().parse(), Ok(VM));
+    }
+
+    #[test]
+    fn json_holds_the_text_and_accepts_any_notation() {
+        assert_eq!(
+            serde_json::to_string(&VM).unwrap(),
+            r#""52:54:00:ab:cd:0e""#
+        );
+        let read: MacAddr = serde_json::from_str(r#""5254.00AB.CD0E""#).unwrap();
+        assert_eq!(read, VM);
+        let escaped: MacAddr = serde_json::from_str(r#""52:54:00:ab:cd:0\u0065""#).unwrap();
+        assert_eq!(escaped, VM);
+        let error = serde_json::from_str::<MacAddr>(r#""eth0""#).unwrap_err();
+        assert!(error.to_string().contains(r#""eth0" is not a MAC address"#));
+    }
+
+    #[test]
+    fn groups_and_zero_are_told_apart_from_stations() {
+        let parse = |text: &str| text.parse::<MacAddr>().unwrap();
+        for group in [
+            "01:00:5e:00:00:fb",
+            "33:33:00:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+        ] {
+            assert!(parse(group).is_group(), "{group}");
+        }
+        assert!(!VM.is_group());
+        assert!(!parse("02:ff:ff:ff:ff:ff").is_group());
+        assert!(parse("00:00:00:00:00:00").is_zero());
+        assert!(!parse("00:00:00:00:00:01").is_zero());
+        assert!(MacAddr::BROADCAST.is_group());
     }
 }

@@ -1,12 +1,51 @@
 //! Owns `kubevirt-wol send`: magic packets as real senders make them.
+//!
+//! What goes where is planned before anything is sent, so that a dry run tells exactly that.
 
-use crate::cli::SendArgs;
+use std::{io::Write, time::Duration};
 
-/// Sends what `args` ask for and reports each destination to `out`.
+use anyhow::{Context as _, bail};
+
+mod args;
+mod input;
+mod interfaces;
+mod plan;
+mod report;
+mod transmit;
+
+pub use args::{Destination, ParseDestinationError, PasswordText, SendArgs};
+use report::Report;
+
+/// Sends what `args` ask for and reports each destination to `out`. Blocks for as long as the
+/// copies take.
 ///
 /// # Errors
 ///
-/// Nothing could be sent, or the options make no sense.
-pub fn run(_args: &SendArgs, _out: &mut impl std::io::Write) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+/// A [`UsageError`](crate::UsageError) where the options make no sense; else a file cannot be
+/// read, the report cannot be written, or nothing could be sent at all.
+pub fn run(args: &SendArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let targets = input::targets(args)?;
+    let password = input::password(args)?;
+    let interfaces = interfaces::list().context("cannot list this host's network interfaces")?;
+    let plan = plan::plan(args, &targets, password, &interfaces)?;
+    if plan.transmissions.is_empty() && plan.unusable.is_empty() {
+        bail!(
+            "nothing to send from: no interface is up and suits these options; name a destination \
+             with --broadcast, or look at ip link"
+        );
+    }
+    let report = if args.dry_run {
+        Report::planned(plan, args.count)
+    } else {
+        let interval = Duration::from_millis(args.interval.into());
+        let outcomes = transmit::transmit(&plan.transmissions, args.count, interval);
+        Report::done(plan, outcomes)
+    };
+    report
+        .write(args.json, out)
+        .context("cannot write the report")?;
+    if report.is_failure() {
+        bail!("nothing could be sent");
+    }
+    Ok(())
 }

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
-use crate::mac::MacAddr;
+use crate::{
+    kubevirt::{Interface, VirtualMachine},
+    mac::MacAddr,
+    rpc::station,
+};
 
 /// Names a VM within the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,30 +47,190 @@ pub struct Vm {
     pub resource_version: Arc<str>,
     /// Its labels, for selectors.
     pub labels: BTreeMap<String, String>,
-    /// The addresses in its spec that a packet can name.
+    /// The addresses in its spec that a packet can name, each once.
     pub macs: Vec<MacAddr>,
-    /// Addresses in its spec that no packet can name.
+    /// Addresses in its spec that no packet can name, as far as they are worth showing.
     pub bad_macs: Vec<String>,
+    /// What its owner asked KubeVirt to do with it.
+    pub strategy: RunStrategy,
     /// What a wake shall do with it.
     pub power: Power,
     /// When it was last seen to go from off to on; none where that was never seen.
     pub on_since: Option<Instant>,
 }
 
+/// `spec.runStrategy`, with the deprecated `spec.running` read as the strategy that it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunStrategy {
+    /// Off until started; a start turns it into `Always`.
+    Halted,
+    /// Started and stopped by calls only.
+    Manual,
+    /// Restarted by KubeVirt when it fails, not when its guest powers off.
+    RerunOnFailure,
+    /// Kept on by KubeVirt.
+    Always,
+    /// Started once by KubeVirt, and never again.
+    Once,
+    /// The receiving end of a migration between clusters.
+    WaitAsReceiver,
+    /// One that this version does not know.
+    Other,
+}
+
+impl RunStrategy {
+    fn of(vm: &VirtualMachine) -> Self {
+        match (vm.run_strategy.as_deref(), vm.running) {
+            (Some("Halted"), _) | (None, None | Some(false)) => Self::Halted,
+            (Some("Manual"), _) => Self::Manual,
+            (Some("RerunOnFailure"), _) => Self::RerunOnFailure,
+            (Some("Always"), _) | (None, Some(true)) => Self::Always,
+            (Some("Once"), _) => Self::Once,
+            (Some("WaitAsReceiver"), _) => Self::WaitAsReceiver,
+            (Some(_), _) => Self::Other,
+        }
+    }
+}
+
 /// What a wake shall do, as seen from `runStrategy` and `printableStatus` (table in
 /// docs/vm-states.md).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Power {
-    /// Off; a start is in order.
+    /// Off, or in a state that this version does not know; a start is in order.
     Off,
     /// On, or on its way.
     On,
+    /// On, but paused.
+    Paused,
     /// On its way, but stuck for the reason in `printableStatus`; a start would change nothing.
-    Stuck(String),
+    Stuck(&'static str),
     /// Stopping: start it as soon as it has stopped.
     Stopping,
     /// Never started by a wake, for the reason given.
     Unsupported(&'static str),
+    /// The receiving end of a migration: its source owns the addresses, and starting it would run
+    /// the same disks twice.
+    Receiver,
     /// Being deleted.
     Gone,
+}
+
+impl Power {
+    /// Whether the VM has been started, however far it got.
+    #[must_use]
+    pub fn is_started(self) -> bool {
+        matches!(self, Self::On | Self::Paused | Self::Stuck(_))
+    }
+
+    /// Whether the VM is being deleted.
+    #[must_use]
+    pub fn is_gone(self) -> bool {
+        self == Self::Gone
+    }
+
+    /// Whether a wake may name the VM at all.
+    #[must_use]
+    pub fn is_candidate(self) -> bool {
+        !matches!(self, Self::Receiver | Self::Gone)
+    }
+}
+
+/// Why a `Once` VM that is off stays off.
+const ONCE: &str = "runStrategy Once starts a VM only once; use Manual or RerunOnFailure";
+
+fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
+    use RunStrategy::{Always, Halted, Once, RerunOnFailure, WaitAsReceiver};
+    let status = vm.printable_status.as_deref().unwrap_or_default();
+    if vm.metadata.deletion_timestamp.is_some() || status == "Terminating" {
+        return Power::Gone;
+    }
+    if strategy == WaitAsReceiver {
+        return Power::Receiver;
+    }
+    match (status, strategy) {
+        ("WaitingForReceiver", _) => Power::Receiver,
+        ("Running" | "Migrating" | "Starting" | "WaitingForVolumeBinding", _) => Power::On,
+        ("Paused", _) => Power::Paused,
+        ("Stopping", Once) => Power::Unsupported(ONCE),
+        ("Stopping", _) => Power::Stopping,
+        ("ErrorPvcNotFound", _) => Power::Stuck("ErrorPvcNotFound"),
+        ("ErrorUnschedulable", _) => Power::Stuck("ErrorUnschedulable"),
+        ("ErrImagePull", _) => Power::Stuck("ErrImagePull"),
+        ("ImagePullBackOff", _) => Power::Stuck("ImagePullBackOff"),
+        // Shown for a failed import whether or not the VM runs.
+        ("DataVolumeError", _) if vm.ready => Power::On,
+        ("DataVolumeError", Always | Once) => Power::Stuck("DataVolumeError"),
+        ("DataVolumeError", _) if vm.created => Power::Stuck("DataVolumeError"),
+        ("CrashLoopBackOff", Always | Once) => Power::Stuck("CrashLoopBackOff"),
+        // A start ends the back-off.
+        ("CrashLoopBackOff", RerunOnFailure) => Power::Off,
+        // Also shown for a halted VM whose disk is being imported.
+        ("Provisioning", strategy) if strategy != Halted => Power::On,
+        (_, strategy) => at_rest(vm, strategy),
+    }
+}
+
+/// The power of a VM whose status says that it is off, or nothing that we know.
+fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
+    use RunStrategy::{Always, Halted, Once};
+    if vm.ready {
+        return Power::On;
+    }
+    match (strategy, vm.pending_change.as_deref()) {
+        (Once, _) => Power::Unsupported(ONCE),
+        // KubeVirt starts it without being asked: this is how a halted VM looks just after a start.
+        (Always, _) => Power::On,
+        (_, Some("Start")) if strategy != Halted => Power::On,
+        // A stale request does not hold up a halted VM.
+        (_, Some("Stop")) if strategy != Halted => Power::Stopping,
+        (_, _) => Power::Off,
+    }
+}
+
+/// At most so many unusable addresses of a VM are kept, and so many characters of each: they are
+/// only shown.
+const MAX_BAD: (usize, usize) = (8, 64);
+
+impl From<VirtualMachine> for Vm {
+    fn from(mut vm: VirtualMachine) -> Self {
+        let strategy = RunStrategy::of(&vm);
+        let (macs, bad_macs) = addresses(&vm.interfaces);
+        let meta = &vm.metadata;
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+        Self {
+            key: VmKey {
+                namespace: text(&meta.namespace),
+                name: text(&meta.name),
+            },
+            uid: text(&meta.uid),
+            resource_version: text(&meta.resource_version),
+            macs,
+            bad_macs,
+            strategy,
+            power: power(&vm, strategy),
+            on_since: None,
+            labels: vm.metadata.labels.take().unwrap_or_default(),
+        }
+    }
+}
+
+fn addresses(interfaces: &[Interface]) -> (Vec<MacAddr>, Vec<String>) {
+    let (mut macs, mut bad) = (Vec::new(), Vec::new());
+    for interface in interfaces {
+        let Some(text) = interface.mac_address.as_deref().filter(|t| !t.is_empty()) else {
+            continue;
+        };
+        // Unplugged, but still listed.
+        if interface.state.as_deref() == Some("absent") {
+            continue;
+        }
+        match text.parse().map(station) {
+            Ok(Ok(mac)) if macs.contains(&mac) => {}
+            Ok(Ok(mac)) => macs.push(mac),
+            _ if bad.len() < MAX_BAD.0 => bad.push(text.chars().take(MAX_BAD.1).collect()),
+            _ => {}
+        }
+    }
+    macs.shrink_to_fit();
+    (macs, bad)
 }

@@ -1,12 +1,19 @@
-//! Owns what the tests and the demonstration share: stand-ins for what is around the program.
+//! What tests, benches and the demo share: stand-ins for what is around the program.
 
-#![allow(dead_code, unused_imports, reason = "each test uses its own part")]
 #![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
-    unreachable_pub,
-    reason = "a test bed that breaks has to fail the test, and is no library"
+    reason = "each test uses its own part, and a test bed that breaks has to fail the test"
 )]
 
 pub mod apiserver;
+pub mod cluster;
+pub mod envtest;
+pub mod kubevirt;
+pub mod netns;
+pub mod pki;
+pub mod process;
 pub mod skip;

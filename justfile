@@ -1,0 +1,69 @@
+# Recipes for people; each is one command that can also be typed. `just --list` shows them.
+
+[private]
+default:
+    @just --list
+
+# Build the program: one binary is manager, agent, crd and send.
+build:
+    cargo build --release --locked
+
+# The same file as build-agent: there is one binary.
+build-manager: build
+
+# The same file as build-manager: there is one binary.
+build-agent: build
+
+# See a magic packet start a VM, without a cluster and without root.
+demo:
+    cargo run --release --locked --example demo
+
+# Run every test that needs no cluster and no root.
+test:
+    cargo test --locked
+
+# Format the code.
+fmt:
+    cargo fmt
+
+# Refuse what clippy, rustfmt and rustdoc complain about.
+lint:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# Refuse licences and crates that deny.toml does not allow.
+deny:
+    cargo deny --locked check bans licenses sources
+
+# Measure, and print the figures beside the budgets of docs/performance.md.
+bench:
+    cargo bench --locked
+
+# Compile the wire protocol; every build does it, in Rust, without protoc.
+proto:
+    cargo check --locked
+
+# Write deploy/base/crd.yaml from the code.
+manifests:
+    cargo run --locked --quiet -- crd > deploy/base/crd.yaml
+
+# Write everything that is generated.
+generate: proto manifests
+
+# Install the CustomResourceDefinition into the cluster of the current kubeconfig.
+install:
+    cargo run --locked --quiet -- crd | kubectl apply -f -
+
+# Apply the sample WolConfig.
+sample:
+    kubectl apply -f deploy/samples/wol_v1beta1_wolconfig.yaml
+
+# Run a manager against the current kubeconfig, for agents on this machine.
+run:
+    cargo run --locked -- manager --insecure --grpc-bind 127.0.0.1:9090 --admin-bind 127.0.0.1:8081
+
+# WOL_PORT=40009 NODE_NAME=test-node just run-agent: the port is for those who may not bind 9.
+# Run an agent that reports to `just run`, on the node that NODE_NAME names.
+run-agent:
+    cargo run --locked -- agent --insecure --manager 127.0.0.1:9090

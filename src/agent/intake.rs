@@ -1,0 +1,287 @@
+//! Owns [`Intake`]: the one place where packets become events. Sockets put packets in, the session
+//! takes events out and brings the answers back.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    metrics::{Loss, Metrics, Verdict, carrier_word},
+    ring::{Key, Ring, Settled},
+};
+use crate::{
+    dedup::{self, Window},
+    filter::SourceFilter,
+    packet::{self, MagicPacket},
+    rpc::{self, pb},
+    settings::Settings,
+    wake::{Answer, Carrier, Origin, Wake},
+};
+
+/// Wakes remembered at most. A flood of more within the window costs repeats, not memory.
+const WINDOW_CAPACITY: usize = 32_768;
+
+/// Reported wakes that are logged per second; a flood must not fill the node's disk, nor wait for
+/// whoever reads the log.
+const LINES_PER_SECOND: u32 = 100;
+
+/// Filters, drops repeats, and keeps what is left until it is settled.
+#[derive(Debug)]
+pub struct Intake {
+    node: String,
+    metrics: Metrics,
+    state: Mutex<State>,
+    /// Something is due to be sent.
+    due: Notify,
+    /// Something was answered.
+    answered: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    filters: Vec<SourceFilter>,
+    window: Window<Key>,
+    evicted: u64,
+    ring: Ring,
+    lines: LineBudget,
+}
+
+impl Intake {
+    /// Makes one with the settings that hold before a manager has spoken.
+    #[must_use]
+    pub fn new(node: String, metrics: Metrics) -> Self {
+        let settings = Settings::default();
+        Self {
+            node,
+            metrics,
+            state: Mutex::new(State {
+                filters: settings.filters,
+                window: Window::new(settings.dedup_window, WINDOW_CAPACITY),
+                evicted: 0,
+                ring: Ring::new(settings.event_ttl),
+                lines: LineBudget::default(),
+            }),
+            due: Notify::new(),
+            answered: Notify::new(),
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Takes over what concerns packets.
+    pub fn apply(&self, settings: &Settings) {
+        let mut state = self.lock();
+        state.filters.clone_from(&settings.filters);
+        state.window.set_length(settings.dedup_window);
+        state.ring.set_ttl(settings.event_ttl);
+    }
+
+    /// Takes the payload of a frame or datagram that came by `origin`.
+    pub fn hear(&self, payload: &[u8], origin: &Origin, now: Instant) {
+        let found = match packet::scan(payload) {
+            Ok(found) => found,
+            Err(rejection) => {
+                tracing::debug!(%origin, reason = rejection.as_str(), "not a magic packet");
+                let carrier = Some(origin.carrier);
+                return self.metrics.invalid(carrier, rejection.as_str());
+            }
+        };
+        if found.capped() {
+            self.metrics.capped_packets.inc();
+        }
+        let verdict = self.admit(found.packets(), origin, now);
+        self.metrics.packet(Some(origin.carrier), verdict);
+        match verdict {
+            Verdict::Reported => self.due.notify_one(),
+            other => {
+                tracing::debug!(%origin, verdict = ?other, "a magic packet that is not reported");
+            }
+        }
+    }
+
+    /// Counts a packet that a socket itself could make nothing of.
+    pub fn reject(&self, carrier: Option<Carrier>, reason: &'static str) {
+        tracing::debug!(reason, "a frame without a payload");
+        self.metrics.invalid(carrier, reason);
+    }
+
+    fn admit(&self, packets: &[MagicPacket], origin: &Origin, now: Instant) -> Verdict {
+        let mut state = self.lock();
+        let Some(passed) = fingerprint(&state.filters, origin) else {
+            return Verdict::Filtered;
+        };
+        let mut verdict = Verdict::Repeat;
+        for packet in packets {
+            let key = (packet.target, packet.trailing, passed);
+            if state.window.admit(key, now) == dedup::Verdict::Repeat {
+                state.ring.improve(&key, origin);
+                continue;
+            }
+            verdict = Verdict::Reported;
+            let wake = Wake {
+                target: packet.target,
+                trailing: packet.trailing,
+                origin: origin.clone(),
+            };
+            if state.lines.take(now) {
+                self.log(&wake);
+            }
+            if let Some(dropped) = state.ring.push(wake, key, now) {
+                self.metrics.lost(Loss::Overflow);
+                state.unmark(&dropped);
+            }
+        }
+        self.count(&mut state);
+        verdict
+    }
+
+    fn log(&self, wake: &Wake) {
+        let origin = &wake.origin;
+        let source = origin.source.map(|ip| ip.to_string());
+        let source = source.or_else(|| origin.source_mac.map(|mac| mac.to_string()));
+        tracing::info!(
+            mac = %wake.target,
+            node = self.node,
+            iface = &*origin.interface,
+            source = source.unwrap_or_default(),
+            carrier = carrier_word(origin.carrier),
+            "heard a magic packet"
+        );
+    }
+
+    /// Writes the oldest event that is due; it counts as sent from now on.
+    #[must_use]
+    pub fn next_event(&self, now: Instant) -> Option<pb::Event> {
+        let mut state = self.lock();
+        let due = state.ring.next_unsent(now)?;
+        Some(rpc::event(due.seq, due.wake, due.age))
+    }
+
+    /// Whether an event is due.
+    #[must_use]
+    pub fn has_due(&self, now: Instant) -> bool {
+        self.lock().ring.has_due(now)
+    }
+
+    /// Takes an answer.
+    pub fn answer(&self, seq: u64, answer: &Answer, now: Instant) {
+        self.metrics.answered(answer);
+        let mut state = self.lock();
+        if let Some(settled) = state.ring.acked(seq, answer, now) {
+            state.unmark(&settled);
+        }
+        self.count(&mut state);
+        drop(state);
+        self.answered.notify_one();
+    }
+
+    /// The session ended: what it carried and was not settled is due again.
+    pub fn session_lost(&self) {
+        self.lock().ring.session_lost();
+    }
+
+    /// Lets time pass. To be called a few times a second.
+    pub fn tick(&self, now: Instant) {
+        let mut state = self.lock();
+        let given_up = state.ring.tick(now);
+        for settled in &given_up {
+            self.metrics.lost(Loss::Stale);
+            state.unmark(settled);
+        }
+        self.count(&mut state);
+        drop(state);
+        if !given_up.is_empty() {
+            tracing::warn!(
+                events = given_up.len(),
+                "no manager took these wakes in time"
+            );
+            self.answered.notify_one();
+        }
+    }
+
+    /// Waits until something may be due. For one waiter.
+    pub async fn due(&self) {
+        self.due.notified().await;
+    }
+
+    /// Waits until nothing would be lost if the process ended. For one waiter.
+    pub async fn flushed(&self) {
+        while !self.lock().ring.is_flushed() {
+            self.answered.notified().await;
+        }
+    }
+
+    /// Whether an answer is outstanding for what was sent.
+    #[must_use]
+    pub fn awaits_answers(&self) -> bool {
+        self.lock().ring.awaits_answers()
+    }
+
+    fn count(&self, state: &mut State) {
+        let evicted = state.window.evicted();
+        self.metrics.dedup_evictions.inc_by(evicted - state.evicted);
+        state.evicted = evicted;
+        let unsettled = i64::try_from(state.ring.len()).unwrap_or(i64::MAX);
+        self.metrics.unsettled.set(unsettled);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn unmark(&mut self, settled: &Settled) {
+        if settled.retry {
+            self.window.forget(&settled.key);
+        }
+    }
+}
+
+/// Names the set of filters that a packet passes; none where it passes none. Copies of a packet
+/// that come by ways which different `WolConfig`s trust are different wakes.
+fn fingerprint(filters: &[SourceFilter], origin: &Origin) -> Option<u64> {
+    // The constant is the multiplier of FNV-1a; any odd number would do.
+    let mix = |hash: u64, position: usize| (hash ^ position as u64).wrapping_mul(0x0100_0000_01b3);
+    let passed = filters.iter().enumerate().filter(|(_, f)| f.passes(origin));
+    passed.fold(None, |hash, (position, _)| {
+        Some(mix(hash.unwrap_or(0), position + 1))
+    })
+}
+
+/// How many lines may still be logged in this second.
+#[derive(Debug, Default)]
+struct LineBudget {
+    second: Option<Instant>,
+    used: u32,
+}
+
+impl LineBudget {
+    fn take(&mut self, now: Instant) -> bool {
+        let same = self
+            .second
+            .is_some_and(|start| now.saturating_duration_since(start) < Duration::from_secs(1));
+        if !same {
+            let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
+            if unwritten > 0 {
+                tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
+            }
+            *self = Self {
+                second: Some(now),
+                used: 0,
+            };
+        }
+        self.used = self.used.saturating_add(1);
+        self.used <= LINES_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests;

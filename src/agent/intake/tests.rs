@@ -1,0 +1,237 @@
+//! Which packets become events.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::wake::Outcome;
+
+fn origin(carrier: Carrier, interface: &str) -> Origin {
+    Origin {
+        carrier,
+        interface: interface.into(),
+        vlan: None,
+        source_mac: None,
+        source: Some(IpAddr::from([10, 0, 0, 7])),
+        source_port: 40_000,
+        length: 102,
+    }
+}
+
+fn udp() -> Origin {
+    origin(Carrier::Udp, "eth0")
+}
+
+fn magic(last: u8, rest: &[u8]) -> Vec<u8> {
+    let address = [0x52, 0x54, 0, 0, 0, last];
+    [&[0xff; 6], &*address.repeat(16), rest].concat()
+}
+
+fn intake() -> (Intake, Instant) {
+    let intake = Intake::new("node-1".to_owned(), Metrics::default());
+    (intake, Instant::now())
+}
+
+fn with_filters(filters: &[(&[&str], &[&str])]) -> (Intake, Instant) {
+    let (intake, t0) = intake();
+    let filter =
+        |(interfaces, ranges): &(&[&str], &[&str])| SourceFilter::new(interfaces, ranges).unwrap();
+    intake.apply(&Settings {
+        filters: filters.iter().map(filter).collect(),
+        ..Settings::default()
+    });
+    (intake, t0)
+}
+
+const NONE: [u8; 0] = [];
+
+/// The last octets of the targets of all events that are due.
+fn reported(intake: &Intake, now: Instant) -> Vec<u8> {
+    std::iter::from_fn(|| intake.next_event(now).map(|event| event.mac[5])).collect()
+}
+
+fn answer(intake: &Intake, seq: u64, outcome: Outcome, now: Instant) {
+    intake.answer(seq, &Answer::Final(outcome, String::new()), now);
+}
+
+fn counted(intake: &Intake) -> String {
+    let mut registry = prometheus_client::registry::Registry::default();
+    intake.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    text
+}
+
+#[test]
+fn a_repeat_within_two_seconds_is_one_wake_and_one_after_them_another() {
+    let (intake, t0) = intake();
+    let mut seen = Vec::new();
+    for ms in [0, 100, 200, 1900, 1999, 2000, 2100, 3999, 4000] {
+        let now = t0 + Duration::from_millis(ms);
+        intake.hear(&magic(1, &[]), &udp(), now);
+        seen.extend(reported(&intake, now).iter().map(|_| ms));
+    }
+    assert_eq!(seen, [0, 2000, 4000], "the window does not slide");
+}
+
+#[test]
+fn another_password_is_another_wake() {
+    let (intake, t0) = intake();
+    intake.hear(&magic(1, b"wrong!"), &udp(), t0);
+    intake.hear(&magic(1, b"right!"), &udp(), t0);
+    intake.hear(&magic(1, b"right!ignored"), &udp(), t0);
+    assert_eq!(reported(&intake, t0), [1, 1]);
+}
+
+#[test]
+fn every_target_of_a_packet_is_reported_once() {
+    let (intake, t0) = intake();
+    let packets = [magic(1, &[]), magic(2, &[]), magic(1, &[])].concat();
+    intake.hear(&packets, &udp(), t0);
+    assert_eq!(reported(&intake, t0), [1, 2]);
+}
+
+#[test]
+fn a_failure_that_a_retry_may_mend_does_not_hide_the_retry() {
+    let (intake, t0) = intake();
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    reported(&intake, t0);
+    answer(&intake, 1, Outcome::NotFound, t0);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    assert_eq!(reported(&intake, t0), [1]);
+    answer(&intake, 2, Outcome::Started, t0);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    assert_eq!(reported(&intake, t0), NONE, "started: a repeat is a repeat");
+}
+
+#[test]
+fn a_wake_that_was_pushed_out_counts_again() {
+    let (intake, t0) = intake();
+    intake.hear(&magic(0, &[]), &udp(), t0);
+    for n in 0..1024_u32 {
+        let [a, b, c, d] = n.to_be_bytes();
+        let payload = [&[0xff; 6], &*[0x52, 1, a, b, c, d].repeat(16)].concat();
+        intake.hear(&payload, &udp(), t0);
+    }
+    intake.hear(&magic(0, &[]), &udp(), t0);
+    let events: Vec<_> = std::iter::from_fn(|| intake.next_event(t0)).collect();
+    assert_eq!(events.len(), 1024);
+    assert_eq!(events[1023].seq, 1026);
+    assert_eq!(events[1023].mac, [0x52, 0x54, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_no_config_wants_is_not_reported_and_marks_nothing() {
+    let (intake, t0) = with_filters(&[(&["eth*"], &["10.0.0.0/24"])]);
+    intake.hear(&magic(1, &[]), &origin(Carrier::Udp, "wlan0"), t0);
+    let mut foreign = udp();
+    foreign.source = Some(IpAddr::from([192, 168, 0, 1]));
+    intake.hear(&magic(1, &[]), &foreign, t0);
+    assert_eq!(reported(&intake, t0), NONE);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    assert_eq!(reported(&intake, t0), [1]);
+
+    let (intake, t0) = with_filters(&[]);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    assert_eq!(reported(&intake, t0), NONE, "no config at all wants it");
+}
+
+#[test]
+fn ways_that_different_configs_trust_are_different_wakes() {
+    let (intake, t0) = with_filters(&[(&["eth*"], &[]), (&["eth0", "br0"], &[])]);
+    for interface in ["eth0", "eth1", "br0", "eth2"] {
+        intake.hear(&magic(1, &[]), &origin(Carrier::Udp, interface), t0);
+    }
+    assert_eq!(
+        reported(&intake, t0).len(),
+        3,
+        "eth1 and eth2 are trusted alike"
+    );
+}
+
+#[test]
+fn pods_cannot_wake_over_their_own_links_by_default() {
+    let (intake, t0) = intake();
+    for interface in ["veth12", "cali0", "lxc1", "cilium_host", "ovn-k8s-mp0"] {
+        intake.hear(&magic(1, &[]), &origin(Carrier::EthernetUdp, interface), t0);
+    }
+    assert_eq!(reported(&intake, t0), NONE);
+    intake.hear(&magic(1, &[]), &origin(Carrier::Udp, ""), t0);
+    assert_eq!(
+        reported(&intake, t0),
+        [1],
+        "an unknown interface is not held against it"
+    );
+}
+
+#[test]
+fn the_frame_of_a_wake_is_told_rather_than_its_datagram() {
+    let (intake, t0) = intake();
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    intake.hear(&magic(1, &[]), &origin(Carrier::EthernetUdp, "eth0"), t0);
+    let event = intake.next_event(t0).unwrap();
+    assert_eq!(event.carrier(), pb::Carrier::EthernetUdp);
+    assert_eq!(intake.next_event(t0), None);
+}
+
+#[test]
+fn every_packet_is_counted_once_under_what_became_of_it() {
+    let (intake, t0) = with_filters(&[(&["eth0"], &[])]);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    intake.hear(&magic(2, &[]), &origin(Carrier::Ethernet, "eth1"), t0);
+    intake.hear(&[], &udp(), t0);
+    intake.hear(&[0xff; 102], &udp(), t0);
+    intake.reject(None, "fragment");
+    let text = counted(&intake);
+    for line in [
+        r#"agent_packets_total{carrier="udp",verdict="reported"} 1"#,
+        r#"agent_packets_total{carrier="udp",verdict="repeat"} 1"#,
+        r#"agent_packets_total{carrier="ethernet",verdict="filtered"} 1"#,
+        r#"agent_packets_total{carrier="udp",verdict="invalid"} 2"#,
+        r#"agent_packets_total{carrier="unknown",verdict="invalid"} 1"#,
+        r#"agent_invalid_packets_total{reason="short"} 1"#,
+        r#"agent_invalid_packets_total{reason="group-target"} 1"#,
+        r#"agent_invalid_packets_total{reason="fragment"} 1"#,
+        "agent_unsettled_events 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_flood_of_addresses_is_bounded() {
+    let (intake, t0) = intake();
+    for n in 0..100_000_u32 {
+        let [a, b, c, d] = n.to_be_bytes();
+        let payload = [&[0xff; 6], &*[0x52, 0x54, a, b, c, d].repeat(16)].concat();
+        intake.hear(&payload, &udp(), t0);
+    }
+    let state = intake.lock();
+    assert!(state.window.len() <= WINDOW_CAPACITY);
+    assert_eq!(state.ring.len(), 1024);
+    drop(state);
+    assert!(counted(&intake).contains(r#"agent_lost_events_total{reason="overflow"} 98976"#));
+}
+
+#[test]
+fn a_flood_does_not_flood_the_log() {
+    let (mut lines, t0) = (LineBudget::default(), Instant::now());
+    let written = |lines: &mut LineBudget, now| (0..1000).filter(|_| lines.take(now)).count();
+    assert_eq!(written(&mut lines, t0), 100);
+    assert_eq!(written(&mut lines, t0 + Duration::from_millis(999)), 0);
+    assert_eq!(written(&mut lines, t0 + Duration::from_secs(1)), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_for_answers_and_no_longer() {
+    let (intake, t0) = intake();
+    intake.flushed().await;
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    reported(&intake, t0);
+    let waiting = tokio::time::timeout(Duration::from_secs(10), intake.flushed());
+    assert!(waiting.await.is_err());
+    let (waited, ()) = tokio::join!(intake.flushed(), async {
+        answer(&intake, 1, Outcome::Started, t0);
+    });
+    assert_eq!(waited, ());
+}

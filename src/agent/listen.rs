@@ -1,0 +1,134 @@
+//! Owns the loop that reads a socket, the same for every kind of it.
+
+use std::{io, os::fd::AsRawFd, time::Duration};
+
+use nix::errno::Errno;
+use tokio::io::{Interest, unix::AsyncFd};
+use tokio_util::sync::CancellationToken;
+
+use super::intake::Intake;
+
+/// No datagram, and no frame that a sender makes, is longer.
+pub(super) const BUFFER: usize = 65_536;
+
+/// Bytes that the kernel may queue per socket: some 10,000 magic packets, if it allows that.
+pub(super) const RECEIVE_QUEUE: usize = 4 << 20;
+
+/// Packets read before other sockets and the session get their turn.
+const SHARE: usize = 64;
+
+/// Packets read at most once the socket is to be closed: more than its queue can hold, so that only
+/// a flood, which would never end, is cut off.
+const LAST_SHARE: usize = 16_384;
+
+/// A broken socket is asked again after this time.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Why a socket is not open.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListenError {
+    /// Somebody else has the port.
+    #[error(
+        "another process has port {0} of this node; stop it, or choose other ports in the WolConfig or by --wol-port"
+    )]
+    PortTaken(u16),
+    /// The port is a privileged one.
+    #[error(
+        "not allowed to open port {0}; grant the capability NET_BIND_SERVICE, or choose ports above 1023"
+    )]
+    PortDenied(u16),
+    /// The packet socket is a privileged one.
+    #[error(
+        "not allowed to open a packet socket; grant the capability NET_RAW, or give --no-raw to do without"
+    )]
+    RawDenied,
+    /// Anything else.
+    #[error("{0}")]
+    Other(io::Error),
+}
+
+impl ListenError {
+    pub(super) fn udp(port: u16, error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EADDRINUSE) => Self::PortTaken(port),
+            Some(Errno::EACCES | Errno::EPERM) => Self::PortDenied(port),
+            _ => Self::Other(error),
+        }
+    }
+
+    pub(super) fn raw(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EACCES | Errno::EPERM) => Self::RawDenied,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// The word for it in metrics.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::PortTaken(_) => "port-taken",
+            Self::PortDenied(_) => "port-denied",
+            Self::RawDenied => "raw-denied",
+            Self::Other(_) => "failed",
+        }
+    }
+}
+
+/// A socket that hears packets.
+pub(super) trait Listen: AsRawFd + Send + 'static {
+    /// Reads one packet without waiting and gives it to the intake.
+    fn hear_one(&mut self, intake: &Intake) -> nix::Result<()>;
+
+    /// Called whenever nothing is queued any more.
+    fn drained(&mut self, _intake: &Intake) {}
+}
+
+/// Reads `socket` until `token` is cancelled, and then what is queued.
+pub(super) async fn read<S: Listen>(
+    socket: S,
+    intake: &Intake,
+    token: CancellationToken,
+) -> io::Result<()> {
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe; what that asks for holds here: a listener keeps one descriptor open for as long as it lives"
+    )]
+    let mut socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    loop {
+        let mut ready = tokio::select! {
+            () = token.cancelled() => break,
+            ready = socket.readable_mut() => ready?,
+        };
+        match read_queued(ready.get_inner_mut(), intake, SHARE) {
+            Ok(Queue::Empty) => ready.clear_ready(),
+            Ok(Queue::More) => tokio::task::yield_now().await,
+            Err(error) => {
+                tracing::warn!(%error, "a socket failed; it is asked again");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+    if let Err(error) = read_queued(socket.get_mut(), intake, LAST_SHARE) {
+        tracing::warn!(%error, "a socket failed at its end");
+    }
+    Ok(())
+}
+
+enum Queue {
+    Empty,
+    More,
+}
+
+fn read_queued<S: Listen>(socket: &mut S, intake: &Intake, limit: usize) -> nix::Result<Queue> {
+    for _ in 0..limit {
+        match socket.hear_one(intake) {
+            Ok(()) | Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                socket.drained(intake);
+                return Ok(Queue::Empty);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Queue::More)
+}

@@ -1,0 +1,246 @@
+//! Owns [`Listeners`]: which sockets are open. Ports come and go with the managers' wishes, without
+//! touching the sockets that stay.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    intake::Intake,
+    listen::{self, Listen, ListenError},
+    raw::RawListener,
+    udp::UdpListener,
+};
+use crate::{admin::Gate, rpc::pb};
+
+/// A port that could not be opened is tried again after this time.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The sockets that the agent opened before its runtime existed.
+#[derive(Debug)]
+pub struct Ears {
+    raw: Option<Result<RawListener, ListenError>>,
+    udp: BTreeMap<u16, Result<UdpListener, ListenError>>,
+}
+
+impl Ears {
+    /// Opens what can be opened.
+    pub(super) fn open(raw: bool, ports: &BTreeSet<u16>) -> Self {
+        let raw = raw.then(|| RawListener::open().map_err(ListenError::raw));
+        let udp = ports.iter().map(|port| (*port, open_udp(*port)));
+        Self {
+            raw,
+            udp: udp.collect(),
+        }
+    }
+}
+
+fn open_udp(port: u16) -> Result<UdpListener, ListenError> {
+    UdpListener::open(port).map_err(|error| ListenError::udp(port, error))
+}
+
+/// Names a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Raw,
+    Udp(u16),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw => f.write_str("raw"),
+            Self::Udp(port) => write!(f, "udp/{port}"),
+        }
+    }
+}
+
+/// The sockets, open and failed, and the tasks that read them.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    intake: Arc<Intake>,
+    /// Open while anything listens.
+    gate: Gate,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: BTreeMap<Name, Slot>,
+    readers: JoinSet<()>,
+    revision: u64,
+    closing: bool,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Cancelled to close the socket, once its queue is read.
+    Open(CancellationToken),
+    Failed(ListenError),
+}
+
+impl Listeners {
+    /// Starts to read what is open. To be called within the runtime.
+    #[must_use]
+    pub(super) fn start(ears: Ears, intake: Arc<Intake>, gate: Gate) -> Self {
+        let listeners = Self {
+            intake,
+            gate,
+            state: Mutex::new(State {
+                slots: BTreeMap::new(),
+                readers: JoinSet::new(),
+                revision: 0,
+                closing: false,
+            }),
+        };
+        let mut state = listeners.lock();
+        if let Some(raw) = ears.raw {
+            listeners.install(&mut state, Name::Raw, raw);
+        }
+        for (port, socket) in ears.udp {
+            listeners.install(&mut state, Name::Udp(port), socket);
+        }
+        listeners.refresh(&mut state);
+        drop(state);
+        listeners
+    }
+
+    /// Opens and closes UDP ports, so that exactly `ports` are listened on; those that failed
+    /// before are tried again.
+    pub(super) fn apply(&self, ports: &BTreeSet<u16>) {
+        let mut state = self.lock();
+        if state.closing {
+            return;
+        }
+        let unwanted = |name: &Name| matches!(name, Name::Udp(port) if !ports.contains(port));
+        state.slots.retain(|name, slot| {
+            if !unwanted(name) {
+                return true;
+            }
+            slot.close();
+            tracing::info!(listener = %name, "closed, as no manager asks for it any more");
+            false
+        });
+        for port in ports {
+            let name = Name::Udp(*port);
+            if !matches!(state.slots.get(&name), Some(Slot::Open(_))) {
+                self.install(&mut state, name, open_udp(*port));
+            }
+        }
+        self.refresh(&mut state);
+    }
+
+    /// Tries again every 30 s what could not be opened, until `stop` is cancelled; then closes
+    /// every socket once its queue is read, and returns.
+    pub(super) async fn supervise(&self, stop: CancellationToken) {
+        let mut retry = tokio::time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        retry.reset();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = retry.tick() => self.retry_failed(),
+            }
+        }
+        let mut readers = {
+            let mut state = self.lock();
+            state.closing = true;
+            state.slots.values().for_each(Slot::close);
+            std::mem::take(&mut state.readers)
+        };
+        while readers.join_next().await.is_some() {}
+    }
+
+    fn retry_failed(&self) {
+        let mut state = self.lock();
+        let failed = |(name, slot): (&Name, &Slot)| match (name, slot) {
+            (Name::Udp(port), Slot::Failed(_)) => Some(*port),
+            // A packet socket needs a privilege that is gone by now.
+            _ => None,
+        };
+        let ports: Vec<u16> = state.slots.iter().filter_map(failed).collect();
+        for port in ports {
+            self.install(&mut state, Name::Udp(port), open_udp(port));
+        }
+        self.refresh(&mut state);
+    }
+
+    /// Every listener as managers read it, and a number that rises whenever that changes.
+    #[must_use]
+    pub(super) fn report(&self) -> (u64, Vec<pb::Listener>) {
+        let state = self.lock();
+        let listeners = state.slots.iter().map(|(name, slot)| pb::Listener {
+            name: name.to_string(),
+            error: match slot {
+                Slot::Open(_) => String::new(),
+                Slot::Failed(error) => error.to_string(),
+            },
+        });
+        (state.revision, listeners.collect())
+    }
+
+    /// The number alone.
+    #[must_use]
+    pub(super) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    fn install<S: Listen>(&self, state: &mut State, name: Name, socket: Result<S, ListenError>) {
+        let slot = match socket {
+            Ok(socket) => {
+                tracing::info!(listener = %name, "listening");
+                let close = CancellationToken::new();
+                let (intake, token) = (Arc::clone(&self.intake), close.clone());
+                state.readers.spawn(async move {
+                    if let Err(error) = listen::read(socket, &intake, token).await {
+                        tracing::error!(listener = %name, %error, "cannot read a socket");
+                    }
+                });
+                Slot::Open(close)
+            }
+            Err(error) => Slot::Failed(error),
+        };
+        let news = match (state.slots.get(&name), &slot) {
+            (Some(Slot::Failed(old)), Slot::Failed(new)) => old.to_string() != new.to_string(),
+            _ => true,
+        };
+        if let (true, Slot::Failed(error)) = (news, &slot) {
+            tracing::warn!(listener = %name, reason = error.as_str(), "cannot listen: {error}");
+        }
+        state.slots.insert(name, slot);
+        state.revision += u64::from(news);
+    }
+
+    fn refresh(&self, state: &mut State) {
+        while state.readers.try_join_next().is_some() {}
+        let open = |slot: &Slot| matches!(slot, Slot::Open(_));
+        if state.slots.values().any(open) {
+            self.gate.open();
+        } else {
+            self.gate.close();
+        }
+        let states = state.slots.values().map(|slot| match slot {
+            Slot::Open(_) => "open",
+            Slot::Failed(error) => error.as_str(),
+        });
+        self.intake.metrics().listeners(states);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn close(&self) {
+        if let Self::Open(token) = self {
+            token.cancel();
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Owns [`Ring`]: the wakes that were heard and are not settled yet. Pure; the caller brings the
+//! clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    mac::MacAddr,
+    packet::Trailing,
+    wake::{Answer, Carrier, Origin, Outcome, Wake},
+};
+
+/// What makes two packets the same wake to an agent: the target, what followed it, and a
+/// fingerprint of the source filters that the packet passed.
+pub type Key = (MacAddr, Trailing, u64);
+
+/// Unsettled wakes kept at most.
+pub const CAPACITY: usize = 1024;
+
+/// A wake without an answer for this long is sent again.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A deferral outside these bounds is taken as the nearest of them: shorter ones would make a busy
+/// loop, longer ones would hold a place for nothing.
+const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// Targets remembered as wakeable at most.
+const KNOWN_CAPACITY: usize = 4096;
+
+/// Copies of one packet come within microseconds, so only the newest entries can be its copies.
+const COPY_DISTANCE: usize = 32;
+
+/// The bounded, numbered wakes between the sockets and the session.
+#[derive(Debug)]
+pub struct Ring {
+    entries: BTreeMap<u64, Entry>,
+    /// The numbers of the entries in [`State::Unsent`]: what is sent next is the oldest.
+    unsent: BTreeSet<u64>,
+    next_seq: u64,
+    ttl: Duration,
+    known: Known,
+}
+
+#[derive(Debug)]
+struct Entry {
+    wake: Wake,
+    key: Key,
+    heard_at: Instant,
+    state: State,
+    /// Set by a deferral, and stronger than the TTL.
+    kept_until: Option<Instant>,
+    /// Whether a manager once knew the target.
+    known: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unsent,
+    Sent(Instant),
+    Deferred(Instant),
+}
+
+/// A wake that is due to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due<'a> {
+    /// Its number, the same at every replay.
+    pub seq: u64,
+    /// What was heard.
+    pub wake: &'a Wake,
+    /// How long ago it was heard.
+    pub age: Duration,
+}
+
+/// A wake that left the ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Its key in the dedup window.
+    pub key: Key,
+    /// Whether a repeat of the packet should count again at once.
+    pub retry: bool,
+}
+
+impl Ring {
+    /// Makes an empty ring whose wakes are stale after `ttl`.
+    #[must_use]
+    pub fn new(ttl: Duration) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            next_seq: 1,
+            ttl,
+            known: Known::default(),
+        }
+    }
+
+    /// Sets the age at which wakes are stale, those already in the ring included.
+    pub fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl;
+    }
+
+    /// Takes a wake in. Where the ring is full, another one leaves it: the oldest that is not
+    /// known to be wakeable, so that a flood of unknown addresses cannot push out a real wake.
+    pub fn push(&mut self, wake: Wake, key: Key, now: Instant) -> Option<Settled> {
+        let dropped = if self.entries.len() >= CAPACITY {
+            self.make_room()
+        } else {
+            None
+        };
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.unsent.insert(seq);
+        let entry = Entry {
+            key,
+            heard_at: now,
+            state: State::Unsent,
+            kept_until: None,
+            known: self.known.contains(wake.target),
+            wake,
+        };
+        self.entries.insert(seq, entry);
+        dropped
+    }
+
+    fn make_room(&mut self) -> Option<Settled> {
+        let victim = self.entries.iter().find(|(_, entry)| !entry.known);
+        let seq = *victim.or_else(|| self.entries.first_key_value())?.0;
+        self.remove(seq, true)
+    }
+
+    /// A copy of a wake came another way. Where that way says more and the wake has not been sent
+    /// yet, it is told instead. A frame says more than a datagram; of several frames the first
+    /// came from the lowest interface, so it stays.
+    pub fn improve(&mut self, key: &Key, origin: &Origin) {
+        if origin.carrier == Carrier::Udp {
+            return;
+        }
+        let newest = self.entries.values_mut().rev().take(COPY_DISTANCE);
+        for entry in newest.filter(|entry| entry.key == *key) {
+            let origin_kept = &mut entry.wake.origin;
+            if entry.state == State::Unsent && origin_kept.carrier == Carrier::Udp {
+                *origin_kept = origin.clone();
+            }
+        }
+    }
+
+    /// Whether a wake is due.
+    #[must_use]
+    pub fn has_due(&self, now: Instant) -> bool {
+        self.oldest_due(now).is_some()
+    }
+
+    fn oldest_due(&self, now: Instant) -> Option<u64> {
+        let fresh = |seq: &u64| {
+            let entry = self.entries.get(seq);
+            entry.is_some_and(|entry| !entry.is_stale(self.ttl, now))
+        };
+        self.unsent.iter().copied().find(fresh)
+    }
+
+    /// The oldest wake that is due, which counts as sent from now on.
+    pub fn next_unsent(&mut self, now: Instant) -> Option<Due<'_>> {
+        let seq = self.oldest_due(now)?;
+        self.unsent.remove(&seq);
+        let entry = self.entries.get_mut(&seq)?;
+        entry.state = State::Sent(now);
+        Some(Due {
+            seq,
+            wake: &entry.wake,
+            age: now.saturating_duration_since(entry.heard_at),
+        })
+    }
+
+    /// A manager answered. None where the wake stays (deferred) or had left before.
+    pub fn acked(&mut self, seq: u64, answer: &Answer, now: Instant) -> Option<Settled> {
+        if shows_a_vm(answer) {
+            self.remember(self.entries.get(&seq)?.wake.target);
+        }
+        let entry = self.entries.get_mut(&seq)?;
+        match answer {
+            Answer::Deferred(time, _) => {
+                let until = now + (*time).clamp(DEFERRAL.0, DEFERRAL.1);
+                entry.kept_until = Some(until);
+                entry.state = State::Deferred(until);
+                self.unsent.remove(&seq);
+                None
+            }
+            Answer::Final(outcome, _) => self.remove(seq, worth_a_retry(*outcome)),
+        }
+    }
+
+    fn remember(&mut self, target: MacAddr) {
+        if self.known.insert(target) {
+            let others = self.entries.values_mut();
+            others
+                .filter(|entry| entry.wake.target == target)
+                .for_each(|entry| entry.known = true);
+        }
+    }
+
+    /// The session is gone: whatever is not settled goes to the next manager, the oldest first.
+    pub fn session_lost(&mut self) {
+        for (seq, entry) in &mut self.entries {
+            entry.state = State::Unsent;
+            self.unsent.insert(*seq);
+        }
+    }
+
+    /// Lets time pass: what got no answer becomes due again, what is stale leaves.
+    pub fn tick(&mut self, now: Instant) -> Vec<Settled> {
+        let mut stale = Vec::new();
+        for (seq, entry) in &mut self.entries {
+            match entry.state {
+                State::Sent(at) if now.saturating_duration_since(at) >= ACK_TIMEOUT => {
+                    entry.state = State::Unsent;
+                }
+                // The final answer may have been lost on its way: ask once more.
+                State::Deferred(until) if now >= until => {
+                    entry.state = State::Unsent;
+                    entry.kept_until = Some(now + ACK_TIMEOUT);
+                }
+                _ => {}
+            }
+            if entry.state == State::Unsent {
+                self.unsent.insert(*seq);
+                if entry.is_stale(self.ttl, now) {
+                    stale.push(*seq);
+                }
+            }
+        }
+        stale
+            .into_iter()
+            .filter_map(|seq| self.remove(seq, true))
+            .collect()
+    }
+
+    fn remove(&mut self, seq: u64, retry: bool) -> Option<Settled> {
+        self.unsent.remove(&seq);
+        let entry = self.entries.remove(&seq)?;
+        Some(Settled {
+            key: entry.key,
+            retry,
+        })
+    }
+
+    /// Whether nothing would be lost if the process ended: every wake is settled, or a manager has
+    /// taken it upon itself.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.entries
+            .values()
+            .all(|entry| matches!(entry.state, State::Deferred(_)))
+    }
+
+    /// Whether a sent wake waits for its first answer.
+    #[must_use]
+    pub fn awaits_answers(&self) -> bool {
+        self.entries
+            .values()
+            .any(|entry| matches!(entry.state, State::Sent(_)))
+    }
+
+    /// Unsettled wakes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether every wake is settled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Entry {
+    fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
+        match self.kept_until {
+            Some(until) => now >= until,
+            None => now.saturating_duration_since(self.heard_at) >= ttl,
+        }
+    }
+}
+
+/// Whether the same packet, heard once more within the dedup window, should be reported again. A
+/// window is there against repeats of what was settled; it must not hide a second attempt at
+/// something that may work by now: the VM was made, selected or untangled, the password was
+/// changed, the right was given.
+fn worth_a_retry(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Started
+        | Outcome::AlreadyOn
+        | Outcome::Duplicate
+        | Outcome::Unsupported
+        | Outcome::Invalid => false,
+        Outcome::NotFound
+        | Outcome::NotSelected
+        | Outcome::Ambiguous
+        | Outcome::WrongPassword
+        | Outcome::Forbidden
+        | Outcome::Expired
+        | Outcome::Stuck
+        | Outcome::Gone => true,
+    }
+}
+
+/// Whether an answer shows that the target can be woken.
+fn shows_a_vm(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Deferred(..)
+            | Answer::Final(
+                Outcome::Started | Outcome::AlreadyOn | Outcome::Duplicate,
+                _
+            )
+    )
+}
+
+/// Targets that a manager once knew, the latest [`KNOWN_CAPACITY`] of them.
+#[derive(Debug, Default)]
+struct Known {
+    targets: HashSet<MacAddr>,
+    order: VecDeque<MacAddr>,
+}
+
+impl Known {
+    fn contains(&self, target: MacAddr) -> bool {
+        self.targets.contains(&target)
+    }
+
+    /// False where it was there before.
+    fn insert(&mut self, target: MacAddr) -> bool {
+        if !self.targets.insert(target) {
+            return false;
+        }
+        self.order.push_back(target);
+        if self.order.len() > KNOWN_CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.targets.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

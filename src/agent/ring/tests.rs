@@ -1,0 +1,317 @@
+//! What becomes of wakes while time passes and sessions come and go.
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(30);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The target with this number.
+fn mac(n: usize) -> MacAddr {
+    let [.., a, b, c] = n.to_be_bytes();
+    MacAddr::new([0x52, 0x54, 0, a, b, c])
+}
+
+fn wake(n: usize, carrier: Carrier) -> Wake {
+    Wake {
+        target: mac(n),
+        trailing: Trailing::default(),
+        origin: Origin {
+            carrier,
+            interface: "eth0".into(),
+            vlan: None,
+            source_mac: None,
+            source: None,
+            source_port: 0,
+            length: 102,
+        },
+    }
+}
+
+fn key(n: usize) -> Key {
+    (mac(n), Trailing::default(), 1)
+}
+
+fn push(ring: &mut Ring, n: usize, now: Instant) -> Option<Settled> {
+    ring.push(wake(n, Carrier::Udp), key(n), now)
+}
+
+/// The number and the age, in seconds, of all that is due.
+fn send_all(ring: &mut Ring, now: Instant) -> Vec<(u64, u64)> {
+    std::iter::from_fn(|| {
+        ring.next_unsent(now)
+            .map(|due| (due.seq, due.age.as_secs()))
+    })
+    .collect()
+}
+
+fn started() -> Answer {
+    Answer::Final(Outcome::Started, String::new())
+}
+
+fn deferred(time: Duration) -> Answer {
+    Answer::Deferred(time, String::new())
+}
+
+fn settled(n: usize, retry: bool) -> Settled {
+    Settled { key: key(n), retry }
+}
+
+#[test]
+fn wakes_are_numbered_from_one_and_sent_once_with_their_true_age() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0 + seconds(3));
+    assert!(ring.has_due(t0 + seconds(4)));
+    assert_eq!(send_all(&mut ring, t0 + seconds(4)), [(1, 4), (2, 1)]);
+    assert!(!ring.has_due(t0 + seconds(4)));
+}
+
+#[test]
+fn after_a_lost_session_all_that_is_unsettled_is_replayed_oldest_first_with_its_number_and_age() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    for n in 1..=4 {
+        push(&mut ring, n, t0);
+    }
+    send_all(&mut ring, t0);
+    ring.acked(2, &started(), t0);
+    ring.acked(3, &deferred(seconds(60)), t0);
+    push(&mut ring, 5, t0 + seconds(5));
+    ring.session_lost();
+    let replayed = send_all(&mut ring, t0 + seconds(10));
+    assert_eq!(replayed, [(1, 10), (3, 10), (4, 10), (5, 5)]);
+}
+
+#[test]
+fn a_wake_without_an_answer_is_sent_again_after_two_seconds() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    let almost = t0 + Duration::from_millis(1999);
+    assert_eq!(ring.tick(almost), []);
+    assert_eq!(send_all(&mut ring, almost), []);
+    assert_eq!(ring.tick(t0 + ACK_TIMEOUT), []);
+    assert_eq!(send_all(&mut ring, t0 + ACK_TIMEOUT), [(1, 2)]);
+}
+
+#[test]
+fn a_wake_that_no_manager_took_within_the_ttl_is_stale_and_never_sent() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0 + seconds(1));
+    assert_eq!(
+        send_all(&mut ring, t0 + TTL),
+        [(2, 29)],
+        "even before the tick"
+    );
+    assert_eq!(ring.tick(t0 + TTL), [settled(1, true)]);
+    assert_eq!(ring.len(), 1);
+}
+
+#[test]
+fn a_wake_sent_in_time_may_be_answered_after_the_ttl() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    let late = t0 + Duration::from_millis(29_999);
+    send_all(&mut ring, late);
+    assert_eq!(ring.tick(t0 + TTL + seconds(1)), []);
+    assert_eq!(
+        ring.acked(1, &started(), t0 + TTL + seconds(1)),
+        Some(settled(1, false))
+    );
+}
+
+#[test]
+fn a_changed_ttl_holds_for_what_is_there() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    ring.set_ttl(seconds(1));
+    assert_eq!(ring.tick(t0 + seconds(1)), [settled(1, true)]);
+    ring.set_ttl(Duration::MAX);
+    push(&mut ring, 2, t0);
+    assert_eq!(ring.tick(t0 + seconds(1_000_000)), []);
+}
+
+#[test]
+fn a_deferred_wake_outlives_the_ttl_and_goes_to_the_next_manager() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    assert_eq!(ring.acked(1, &deferred(seconds(300)), t0), None);
+    assert_eq!(ring.tick(t0 + seconds(200)), []);
+    assert_eq!(
+        send_all(&mut ring, t0 + seconds(200)),
+        [],
+        "this manager has it"
+    );
+    ring.session_lost();
+    assert_eq!(send_all(&mut ring, t0 + seconds(200)), [(1, 200)]);
+}
+
+#[test]
+fn a_deferred_wake_is_asked_for_once_more_at_its_deadline_and_then_given_up() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(seconds(60)), t0);
+    assert_eq!(ring.tick(t0 + seconds(60)), []);
+    assert_eq!(send_all(&mut ring, t0 + seconds(60)), [(1, 60)]);
+    assert_eq!(ring.tick(t0 + seconds(62)), [settled(1, true)]);
+    assert!(ring.is_empty());
+}
+
+#[test]
+fn a_deferred_wake_that_no_manager_takes_back_ends_at_its_deadline() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(seconds(60)), t0);
+    ring.session_lost();
+    assert_eq!(ring.tick(t0 + seconds(59)), []);
+    assert_eq!(ring.tick(t0 + seconds(60)), [settled(1, true)]);
+}
+
+#[test]
+fn a_deferral_of_no_time_or_of_all_time_is_bounded() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(Duration::ZERO), t0);
+    ring.acked(2, &deferred(Duration::from_millis(u64::MAX)), t0);
+    ring.tick(t0);
+    assert_eq!(send_all(&mut ring, t0), [], "no busy loop");
+    ring.tick(t0 + seconds(3600));
+    assert_eq!(ring.len(), 2, "asked for once more");
+    ring.tick(t0 + seconds(3610));
+    assert!(ring.is_empty());
+}
+
+#[test]
+fn an_answer_for_what_is_not_there_changes_nothing() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    assert_eq!(ring.acked(7, &started(), t0), None);
+    assert_eq!(ring.acked(1, &started(), t0), Some(settled(1, false)));
+    assert_eq!(ring.acked(1, &started(), t0), None);
+}
+
+#[test]
+fn what_a_retry_may_mend_counts_again_at_once() {
+    for outcome in Outcome::ALL {
+        let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+        push(&mut ring, 1, t0);
+        let answer = Answer::Final(outcome, String::new());
+        let left = ring.acked(1, &answer, t0).unwrap();
+        let over = [
+            "started",
+            "already-on",
+            "duplicate",
+            "unsupported",
+            "invalid",
+        ];
+        assert_eq!(left.retry, !over.contains(&outcome.as_str()), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_full_ring_drops_the_oldest_and_lets_its_repeat_count() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    for n in 1..=CAPACITY {
+        assert_eq!(push(&mut ring, n, t0), None);
+    }
+    assert_eq!(push(&mut ring, CAPACITY + 1, t0), Some(settled(1, true)));
+    assert_eq!(ring.len(), CAPACITY);
+    assert_eq!(send_all(&mut ring, t0)[0].0, 2);
+}
+
+#[test]
+fn a_flood_does_not_push_out_what_is_known_to_be_wakeable() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    // Targets 1 and 2 have been woken before; 3 waits for its VM.
+    for (n, answer) in [
+        (1, started()),
+        (2, Answer::Final(Outcome::AlreadyOn, String::new())),
+    ] {
+        push(&mut ring, n, t0);
+        ring.acked(n as u64, &answer, t0);
+    }
+    push(&mut ring, 3, t0);
+    ring.acked(3, &deferred(seconds(300)), t0);
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0);
+    for n in 0..2 * CAPACITY {
+        push(&mut ring, 1000 + n, t0);
+    }
+    let kept = |n| ring.entries.values().any(|entry| entry.key == key(n));
+    assert!(kept(1) && kept(2) && kept(3));
+    assert_eq!(ring.len(), CAPACITY);
+}
+
+#[test]
+fn where_all_is_wakeable_the_oldest_goes() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    for n in 1..=CAPACITY {
+        push(&mut ring, n, t0);
+        ring.acked(n as u64, &deferred(seconds(300)), t0);
+    }
+    assert_eq!(push(&mut ring, 5000, t0), Some(settled(1, true)));
+}
+
+#[test]
+fn the_memory_of_wakeable_targets_is_bounded_and_forgets_the_oldest() {
+    let mut known = Known::default();
+    for n in 0..=KNOWN_CAPACITY {
+        known.insert(mac(n));
+        known.insert(mac(n));
+    }
+    assert_eq!(
+        (known.targets.len(), known.order.len()),
+        (KNOWN_CAPACITY, KNOWN_CAPACITY)
+    );
+    assert!(!known.contains(mac(0)) && known.contains(mac(1)));
+}
+
+#[test]
+fn a_frame_tells_more_than_a_datagram_until_the_wake_is_sent() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    let mut frame = wake(1, Carrier::EthernetUdp).origin;
+    frame.vlan = Some(5);
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0);
+    ring.improve(&key(1), &frame);
+    let bridge = Origin {
+        interface: "br0".into(),
+        ..frame.clone()
+    };
+    ring.improve(&key(1), &bridge);
+    ring.improve(&key(1), &wake(1, Carrier::Udp).origin);
+    assert_eq!(ring.next_unsent(t0).unwrap().wake.origin, frame);
+    assert_eq!(
+        ring.next_unsent(t0).unwrap().wake.origin.carrier,
+        Carrier::Udp
+    );
+    ring.improve(&key(2), &frame);
+    ring.session_lost();
+    send_all(&mut ring, t0);
+    assert_eq!(ring.entries[&2].wake.origin.carrier, Carrier::Udp);
+}
+
+#[test]
+fn flushed_means_that_everything_is_settled_or_with_a_manager() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    assert!(ring.is_flushed());
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0);
+    assert!(!ring.is_flushed() && !ring.awaits_answers());
+    send_all(&mut ring, t0);
+    assert!(ring.awaits_answers());
+    ring.acked(1, &started(), t0);
+    assert!(!ring.is_flushed());
+    ring.acked(2, &deferred(seconds(9)), t0);
+    assert!(ring.is_flushed() && !ring.awaits_answers());
+    ring.session_lost();
+    assert!(!ring.is_flushed());
+}

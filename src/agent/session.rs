@@ -1,0 +1,343 @@
+//! Owns the session with a manager: it comes back by itself, brings events there, and takes answers
+//! and settings from there.
+
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Endpoint};
+
+use super::{
+    connect::{Backoff, CONNECT_TIMEOUT},
+    intake::Intake,
+    listeners::Listeners,
+};
+use crate::{
+    admin::Gate,
+    rpc::{
+        self,
+        pb::{
+            self, AgentMessage, ConfigurationStatus, ManagerMessage,
+            agent_message::Body as FromAgent, agent_service_client::AgentServiceClient,
+            manager_message::Body as FromManager,
+        },
+    },
+    settings::Settings,
+};
+
+/// How often the ring is asked what has become due by the passing of time.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Messages on their way to the connection at most: few, because their age is already written.
+const OUTGOING: usize = 64;
+
+/// A manager that goes away gets this long to answer what it has been sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A manager cannot keep the agent away for longer.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// UDP ports that a manager may ask for.
+const MAX_PORTS: usize = 64;
+
+/// What a session works with.
+pub(super) struct Session {
+    pub(super) endpoint: Endpoint,
+    pub(super) hello: pb::Hello,
+    pub(super) intake: Arc<Intake>,
+    pub(super) listeners: Arc<Listeners>,
+    /// Ports from the command line, which no manager overrides; none where there were none.
+    pub(super) fixed_ports: BTreeSet<u16>,
+    /// Opened by the first settings that were taken over.
+    pub(super) configured: Gate,
+}
+
+/// Bounds what a manager can make the agent open.
+fn bounded(settings: Settings) -> Result<Settings, String> {
+    match settings.udp_ports.len() {
+        0..=MAX_PORTS => Ok(settings),
+        n => Err(format!(
+            "{n} UDP ports are too many; an agent opens at most {MAX_PORTS}"
+        )),
+    }
+}
+
+fn list(ports: &BTreeSet<u16>) -> String {
+    let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+    ports.join(", ")
+}
+
+/// How one connection ended.
+enum End {
+    /// The manager asked the agent to come back after this time.
+    Dismissed(Duration),
+    /// The connection broke, or the manager closed it.
+    Broken(anyhow::Error),
+}
+
+impl Session {
+    /// Connects again and again.
+    pub(super) async fn keep(&self) -> Infallible {
+        let mut backoff = Backoff::default();
+        loop {
+            let mut welcomed = false;
+            let end = self.attend(&mut welcomed).await;
+            self.intake.session_lost();
+            self.intake.metrics().session_connected.set(0);
+            if welcomed {
+                backoff = Backoff::default();
+            }
+            let pause = match end {
+                End::Dismissed(pause) => pause.max(backoff.next()),
+                End::Broken(error) => {
+                    let pause = backoff.next();
+                    self.complain(&error, backoff.attempts.is_power_of_two());
+                    pause
+                }
+            };
+            self.wait(pause).await;
+            self.intake.metrics().reconnects.inc();
+        }
+    }
+
+    /// A long outage is told less and less often.
+    fn complain(&self, error: &anyhow::Error, news: bool) {
+        let manager = self.endpoint.uri();
+        if news {
+            tracing::warn!(%manager, "no session with a manager, trying on: {error:#}");
+        } else {
+            tracing::debug!(%manager, "no session with a manager, trying on: {error:#}");
+        }
+    }
+
+    async fn wait(&self, pause: Duration) {
+        let end = Instant::now() + pause;
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                now = tick.tick() => self.intake.tick(now.into_std()),
+            }
+        }
+    }
+
+    /// Takes settings over, or keeps the old ones, and says which.
+    fn configure(&self, configuration: &pb::Configuration) -> ConfigurationStatus {
+        let generation = configuration.generation;
+        let result = rpc::settings(configuration)
+            .map_err(|error| error.to_string())
+            .and_then(bounded);
+        match result {
+            Ok(settings) => {
+                let message = self.apply(&settings);
+                self.configured.open();
+                tracing::info!(generation, ports = ?settings.udp_ports, "configured");
+                ConfigurationStatus {
+                    generation,
+                    accepted: true,
+                    message,
+                    listeners: Vec::new(),
+                }
+            }
+            Err(message) => {
+                tracing::warn!(
+                    generation,
+                    "the settings are refused, the old ones stay: {message}"
+                );
+                ConfigurationStatus {
+                    generation,
+                    accepted: false,
+                    message,
+                    listeners: Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// Says what of the settings is not as it was asked for.
+    fn apply(&self, settings: &Settings) -> String {
+        self.intake.apply(settings);
+        let fixed = !self.fixed_ports.is_empty();
+        self.listeners.apply(if fixed {
+            &self.fixed_ports
+        } else {
+            &settings.udp_ports
+        });
+        if fixed && self.fixed_ports != settings.udp_ports {
+            format!(
+                "listens on UDP ports {} as --wol-port says, not on {}",
+                list(&self.fixed_ports),
+                list(&settings.udp_ports)
+            )
+        } else {
+            String::new()
+        }
+    }
+
+    /// Connects, and serves that connection to its end.
+    async fn attend(&self, welcomed: &mut bool) -> End {
+        let (outgoing, messages) = mpsc::channel(OUTGOING);
+        let connecting = self.connect(&outgoing, messages);
+        let incoming = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(incoming)) => incoming,
+            Ok(Err(error)) => return End::Broken(error),
+            Err(_) => {
+                let error = anyhow::anyhow!("no welcome within {CONNECT_TIMEOUT:?}");
+                return End::Broken(error);
+            }
+        };
+        *welcomed = true;
+        self.intake.metrics().session_connected.set(1);
+        let connection = Connection {
+            session: self,
+            leaving: None,
+            told: None,
+            news: None,
+        };
+        match connection.serve(&outgoing, incoming).await {
+            Ok(retry_after) => End::Dismissed(retry_after),
+            Err(error) => End::Broken(error),
+        }
+    }
+
+    /// Says hello and waits for the welcome.
+    async fn connect(
+        &self,
+        outgoing: &mpsc::Sender<AgentMessage>,
+        messages: mpsc::Receiver<AgentMessage>,
+    ) -> anyhow::Result<Streaming<ManagerMessage>> {
+        let channel = self.endpoint.connect().await.context("cannot connect")?;
+        outgoing
+            .send(from_agent(FromAgent::Hello(self.hello.clone())))
+            .await?;
+        let response = AgentServiceClient::new(channel)
+            .session(ReceiverStream::new(messages))
+            .await
+            .context("the manager refused the session")?;
+        let mut incoming = response.into_inner();
+        let first = incoming.message().await.context("no welcome")?;
+        match first.and_then(|message| message.body) {
+            Some(FromManager::Welcome(welcome)) => {
+                let (manager, version) = (&welcome.replica_id, &welcome.version);
+                tracing::info!(manager, version, "welcomed by a manager");
+                Ok(incoming)
+            }
+            Some(FromManager::GoAway(away)) => bail!("turned away: {}", away.reason),
+            _ => bail!("the manager did not begin with a welcome"),
+        }
+    }
+}
+
+/// One connection, after its welcome.
+struct Connection<'a> {
+    session: &'a Session,
+    /// When to leave, and when to come back; set once the manager said that it goes away.
+    leaving: Option<(Instant, Duration)>,
+    /// What the manager was told last about its settings, and the revision of the listeners then.
+    told: Option<(ConfigurationStatus, u64)>,
+    /// What it is to be told next.
+    news: Option<ConfigurationStatus>,
+}
+
+impl Connection<'_> {
+    /// Serves until the manager goes away; tells when to come back.
+    async fn serve(
+        mut self,
+        outgoing: &mpsc::Sender<AgentMessage>,
+        mut incoming: Streaming<ManagerMessage>,
+    ) -> anyhow::Result<Duration> {
+        let intake = &self.session.intake;
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            if let Some((deadline, retry_after)) = self.leaving
+                && (Instant::now() >= deadline || !intake.awaits_answers())
+            {
+                return Ok(retry_after);
+            }
+            let has_due = self.leaving.is_none() && intake.has_due(Instant::now().into_std());
+            tokio::select! {
+                message = incoming.message() => match message.context("the session broke")? {
+                    Some(message) => self.take(message),
+                    None => match self.leaving {
+                        Some((_, retry_after)) => return Ok(retry_after),
+                        None => bail!("the manager closed the session"),
+                    },
+                },
+                // A connection that takes no more leaves the events in the ring, and does not
+                // keep the answers from being read.
+                permit = outgoing.reserve(), if has_due || self.news.is_some() => {
+                    let permit = permit.context("the session broke")?;
+                    match self.news.take() {
+                        Some(status) => permit.send(from_agent(FromAgent::ConfigurationStatus(status))),
+                        None => send_due(intake, permit, outgoing),
+                    }
+                }
+                () = intake.due() => {}
+                now = tick.tick() => {
+                    intake.tick(now.into_std());
+                    self.look_for_news();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: ManagerMessage) {
+        match message.body {
+            Some(FromManager::Ack(ack)) => {
+                let answer = rpc::answer(&ack);
+                tracing::debug!(seq = ack.seq, ?answer, "answered");
+                let now = Instant::now().into_std();
+                self.session.intake.answer(ack.seq, &answer, now);
+            }
+            Some(FromManager::Configuration(configuration)) => {
+                let status = self.session.configure(&configuration);
+                self.tell(status);
+            }
+            Some(FromManager::GoAway(away)) => {
+                tracing::info!(reason = away.reason, "the manager goes away");
+                let retry_after = Duration::from_millis(away.retry_after_ms).min(MAX_RETRY_AFTER);
+                self.leaving = Some((Instant::now() + FAREWELL, retry_after));
+            }
+            // A repeated welcome says nothing new; an unknown message is from the future.
+            Some(FromManager::Welcome(_)) | None => {}
+        }
+    }
+
+    /// Whether a listener changed since the manager was told.
+    fn look_for_news(&mut self) {
+        if let Some((status, revision)) = &self.told
+            && *revision != self.session.listeners.revision()
+        {
+            let status = status.clone();
+            self.tell(status);
+        }
+    }
+
+    fn tell(&mut self, mut status: ConfigurationStatus) {
+        let (revision, listeners) = self.session.listeners.report();
+        status.listeners = listeners;
+        self.told = Some((status.clone(), revision));
+        self.news = Some(status);
+    }
+}
+
+/// Sends what is due, as long as the connection takes it at once.
+fn send_due(
+    intake: &Intake,
+    first: mpsc::Permit<'_, AgentMessage>,
+    outgoing: &mpsc::Sender<AgentMessage>,
+) {
+    let mut place = Some(first);
+    while let Some(permit) = place {
+        let Some(event) = intake.next_event(Instant::now().into_std()) else {
+            return;
+        };
+        permit.send(from_agent(FromAgent::Event(event)));
+        place = outgoing.try_reserve().ok();
+    }
+}
+
+fn from_agent(body: FromAgent) -> AgentMessage {
+    AgentMessage { body: Some(body) }
+}

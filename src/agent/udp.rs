@@ -1,0 +1,161 @@
+//! Owns one UDP socket of the agent.
+
+use std::{
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use nix::{
+    libc,
+    sys::socket::{
+        ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
+        sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RxqOvfl},
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    intake::Intake,
+    interfaces::Interfaces,
+    listen::{BUFFER, Listen, RECEIVE_QUEUE},
+};
+use crate::wake::{Carrier, Origin};
+
+/// A socket on one port and all addresses, IPv4 and IPv6.
+#[derive(Debug)]
+pub(super) struct UdpListener {
+    socket: Socket,
+    buffer: Vec<u8>,
+    control: Vec<u8>,
+    interfaces: Interfaces,
+    /// What the kernel said last about the packets it dropped on this socket.
+    dropped: u32,
+}
+
+impl UdpListener {
+    /// Opens the port.
+    pub(super) fn open(port: u16) -> io::Result<Self> {
+        // A node without IPv6 has no such sockets, or no such address.
+        let socket = match bind(port, Domain::IPV6) {
+            Err(error) if lacks_ipv6(&error) => bind(port, Domain::IPV4)?,
+            result => result?,
+        };
+        Ok(Self {
+            socket,
+            buffer: vec![0; BUFFER],
+            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo, u32),
+            interfaces: Interfaces::default(),
+            dropped: 0,
+        })
+    }
+
+    /// Reads what the kernel tells besides the payload.
+    fn receive(&mut self) -> nix::Result<Received> {
+        let mut slices = [IoSliceMut::new(&mut self.buffer)];
+        let message = recvmsg::<SockaddrStorage>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut self.control),
+            MsgFlags::MSG_DONTWAIT,
+        )?;
+        let mut received = Received {
+            length: message.bytes,
+            sender: message.address.as_ref().and_then(socket_address),
+            interface: None,
+            dropped: None,
+        };
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    received.interface = Some(info.ipi6_ifindex);
+                }
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    received.interface = u32::try_from(info.ipi_ifindex).ok();
+                }
+                ControlMessageOwned::RxqOvfl(total) => received.dropped = Some(total),
+                _ => {}
+            }
+        }
+        Ok(received)
+    }
+}
+
+struct Received {
+    length: usize,
+    sender: Option<SocketAddr>,
+    interface: Option<u32>,
+    dropped: Option<u32>,
+}
+
+impl AsRawFd for UdpListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Listen for UdpListener {
+    fn hear_one(&mut self, intake: &Intake) -> nix::Result<()> {
+        let received = self.receive()?;
+        if let Some(total) = received.dropped {
+            let new = total.wrapping_sub(self.dropped);
+            self.dropped = total;
+            intake.metrics().kernel_dropped("udp", new.into());
+        }
+        let now = Instant::now();
+        let origin = Origin {
+            carrier: Carrier::Udp,
+            interface: match received.interface {
+                Some(index) => self.interfaces.name(index, now),
+                None => Arc::from(""),
+            },
+            vlan: None,
+            source_mac: None,
+            source: received.sender.map(|sender| sender.ip().to_canonical()),
+            source_port: received.sender.map_or(0, |sender| sender.port()),
+            length: u32::try_from(received.length).unwrap_or(u32::MAX),
+        };
+        intake.hear(&self.buffer[..received.length], &origin, now);
+        Ok(())
+    }
+}
+
+fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(
+        domain,
+        Type::DGRAM.nonblocking().cloexec(),
+        Some(Protocol::UDP),
+    )?;
+    let address: IpAddr = if domain == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+        setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        setsockopt(&socket, Ipv4PacketInfo, &true)?;
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    // For the next agent of this node, which opens the port before this one ends. The other such
+    // option would let any process take the unicast packets.
+    socket.set_reuse_port(true)?;
+    setsockopt(&socket, RxqOvfl, &1)?;
+    // The kernel grants what it is configured to, and that has to do.
+    let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
+    socket.bind(&SocketAddr::new(address, port).into())?;
+    Ok(socket)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in();
+    let v6 = address.as_sockaddr_in6();
+    let v4 = v4.map(|v4| SocketAddr::new(v4.ip().into(), v4.port()));
+    v4.or_else(|| v6.map(|v6| SocketAddr::new(v6.ip().into(), v6.port())))
+}

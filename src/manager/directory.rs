@@ -1,0 +1,338 @@
+//! Owns [`Directory`]: which VM a magic packet means. Knows neither Kubernetes' API nor tokio; a
+//! watch feeds it, everybody asks it.
+
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
+};
+
+use dashmap::DashMap;
+
+use crate::{
+    mac::MacAddr,
+    manager::{
+        grant::Grant,
+        vm::{Vm, VmKey},
+    },
+    wake::Wake,
+};
+
+/// All VMs, by name and by MAC address, and the grants that make them wakeable.
+///
+/// Lookups run in parallel with each other and with changes. Changes come from one watch, one at a
+/// time; `writer` makes sure of it.
+///
+/// No guard of a map lives while that map is touched again, which could lock the same shard twice
+/// and stop for ever: every method takes what it needs out of a map (an `Arc`, a list of names)
+/// within one expression, and only then goes on. A lookup may thus see an address without its VM,
+/// or a VM that has just lost the address; it checks for both.
+#[derive(Debug, Default)]
+pub struct Directory {
+    vms: DashMap<VmKey, Entry>,
+    macs: DashMap<MacAddr, Vec<VmKey>>,
+    grants: RwLock<Arc<[Grant]>>,
+    /// Held through each change.
+    writer: Mutex<Writer>,
+}
+
+/// What only changes need.
+#[derive(Debug, Default)]
+struct Writer {
+    /// Re-lists begun.
+    relist: u64,
+    /// VMs without an address.
+    without_mac: usize,
+    /// Addresses that no packet can name.
+    bad_macs: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    vm: Arc<Vm>,
+    /// The re-list during which, or after which, the VM was last seen.
+    seen: u64,
+}
+
+/// What a wake means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// This VM, and the packet may wake it. What that takes is in its `power`.
+    Wakeable {
+        /// The VM.
+        vm: Arc<Vm>,
+        /// Whether a config that allows this wake also has paused VMs unpaused.
+        unpause: bool,
+    },
+    /// No VM has this address.
+    NotFound,
+    /// A config maps the address to this VM, which does not exist (yet, or any more).
+    Missing(VmKey),
+    /// This VM has the address, but the packet may not wake it.
+    NotSelected {
+        /// The VM.
+        vm: Arc<Vm>,
+        /// Why not.
+        why: Refusal,
+    },
+    /// Several VMs, in the order of their names. Which one is meant cannot be known.
+    Ambiguous(Vec<VmKey>),
+}
+
+/// Why a packet may not wake a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No `WolConfig` selects the VM.
+    NoConfig,
+    /// Those that select the VM do not listen to the packet's interface or sender.
+    Source,
+    /// Those that do want a SecureOn password, which the packet lacks.
+    Password,
+    /// The VM is the receiving end of a migration.
+    Receiver,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConfig => "no WolConfig selects it",
+            Self::Source => "no WolConfig that selects it allows this interface and sender",
+            Self::Password => "the WolConfigs that select it want a SecureOn password",
+            Self::Receiver => "it is the receiving end of a migration",
+        })
+    }
+}
+
+/// How much a directory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// VMs.
+    pub vms: usize,
+    /// Distinct MAC addresses.
+    pub macs: usize,
+    /// VMs without a usable address.
+    pub without_mac: usize,
+    /// Addresses in the VMs' specs that no packet can name.
+    pub bad_macs: usize,
+}
+
+impl Directory {
+    /// An empty directory, in which nothing is wakeable.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a VM as it is at `now`. Returns it as it is now known, or none where this very
+    /// version was known already.
+    pub fn apply(&self, vm: Vm, now: Instant) -> Option<Arc<Vm>> {
+        let mut writer = self.writer();
+        let known = self.vm(&vm.key);
+        if let Some(known) = known.as_ref().filter(|known| is_same_version(known, &vm)) {
+            self.insert(Arc::clone(known), writer.relist);
+            return None;
+        }
+        let vm = Arc::new(Vm {
+            on_since: on_since(known.as_deref(), &vm, now),
+            ..vm
+        });
+        let old = known.as_ref().map_or(&[][..], |known| &known.macs);
+        for mac in vm.macs.iter().filter(|mac| !old.contains(mac)) {
+            self.macs.entry(*mac).or_default().push(vm.key.clone());
+        }
+        self.insert(Arc::clone(&vm), writer.relist);
+        for mac in old.iter().filter(|mac| !vm.macs.contains(mac)) {
+            self.unlist(*mac, &vm.key);
+        }
+        if let Some(known) = known {
+            writer.uncount(&known);
+        }
+        writer.count(&vm);
+        Some(vm)
+    }
+
+    /// Forgets a VM; returns what was known of it.
+    pub fn delete(&self, key: &VmKey) -> Option<Arc<Vm>> {
+        self.remove(&mut self.writer(), key)
+    }
+
+    /// A full list of all VMs begins: each is [`apply`](Self::apply)-ed, then
+    /// [`finish_relist`](Self::finish_relist) is called. Begun again, it starts over.
+    pub fn begin_relist(&self) {
+        self.writer().relist += 1;
+    }
+
+    /// The list is complete: VMs that were not in it are gone, and returned.
+    pub fn finish_relist(&self) -> Vec<Arc<Vm>> {
+        let mut writer = self.writer();
+        // Collected first: the iterator holds a lock while it lives.
+        let gone: Vec<VmKey> = self
+            .vms
+            .iter()
+            .filter(|entry| entry.seen != writer.relist)
+            .map(|entry| entry.key().clone())
+            .collect();
+        gone.iter()
+            .filter_map(|key| self.remove(&mut writer, key))
+            .collect()
+    }
+
+    /// Replaces the grants.
+    pub fn set_grants(&self, grants: Arc<[Grant]>) {
+        let mut current = self.grants.write().unwrap_or_else(PoisonError::into_inner);
+        let old = mem::replace(&mut *current, grants);
+        drop(current);
+        // Lookups do not wait for this.
+        drop(old);
+    }
+
+    /// The grants in force.
+    #[must_use]
+    pub fn grants(&self) -> Arc<[Grant]> {
+        Arc::clone(&self.grants.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The VM of this name.
+    #[must_use]
+    pub fn vm(&self, key: &VmKey) -> Option<Arc<Vm>> {
+        self.vms.get(key).map(|entry| Arc::clone(&entry.vm))
+    }
+
+    /// How much is known.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let writer = self.writer();
+        Size {
+            vms: self.vms.len(),
+            macs: self.macs.len(),
+            without_mac: writer.without_mac,
+            bad_macs: writer.bad_macs,
+        }
+    }
+
+    /// Which VM `wake` means, and whether it may wake it.
+    #[must_use]
+    pub fn look_up(&self, wake: &Wake) -> Lookup {
+        let grants = self.grants();
+        let vm = match self.meant(wake.target, &grants) {
+            Ok(vm) => vm,
+            Err(lookup) => return lookup,
+        };
+        let (mut selected, mut heard, mut admitted, mut unpause) = (false, false, false, false);
+        for grant in grants.iter().filter(|g| g.names(wake.target, &vm)) {
+            selected = true;
+            if grant.passes(&wake.origin) {
+                heard = true;
+                if grant.secure_on.is_none() {
+                    admitted = true;
+                    unpause |= grant.wake_paused;
+                }
+            }
+        }
+        let why = match (selected, heard, admitted) {
+            (_, _, true) => return Lookup::Wakeable { vm, unpause },
+            (_, true, _) => Refusal::Password,
+            (true, _, _) => Refusal::Source,
+            _ => Refusal::NoConfig,
+        };
+        Lookup::NotSelected { vm, why }
+    }
+
+    /// The one VM that `mac` means, selected or not.
+    fn meant(&self, mac: MacAddr, grants: &[Grant]) -> Result<Arc<Vm>, Lookup> {
+        let mut mapped: Vec<&VmKey> = grants.iter().flat_map(|g| g.mapped(mac)).collect();
+        mapped.sort_unstable();
+        mapped.dedup();
+        match *mapped {
+            [] => self.discovered(mac, grants),
+            [key] => {
+                let vm = self.vm(key).filter(|vm| !vm.power.is_gone());
+                let vm = vm.ok_or_else(|| Lookup::Missing(key.clone()))?;
+                if vm.power.is_candidate() {
+                    Ok(vm)
+                } else {
+                    let why = Refusal::Receiver;
+                    Err(Lookup::NotSelected { vm, why })
+                }
+            }
+            _ => Err(Lookup::Ambiguous(mapped.into_iter().cloned().collect())),
+        }
+    }
+
+    /// The one VM that has `mac` in its spec. VMs that no grant selects do not make it ambiguous.
+    fn discovered(&self, mac: MacAddr, grants: &[Grant]) -> Result<Arc<Vm>, Lookup> {
+        let keys = self.macs.get(&mac).map(|keys| keys.clone());
+        let (mut selected, mut others) = (Vec::new(), Vec::new());
+        for vm in keys.iter().flatten().filter_map(|key| self.vm(key)) {
+            if vm.macs.contains(&mac) && !vm.power.is_gone() {
+                let chosen = vm.power.is_candidate() && grants.iter().any(|g| g.discovers(&vm));
+                if chosen { &mut selected } else { &mut others }.push(vm);
+            }
+        }
+        let other = others.into_iter().max_by_key(|vm| vm.power.is_candidate());
+        match (selected.len(), other) {
+            (0, None) => Err(Lookup::NotFound),
+            (0, Some(vm)) if vm.power.is_candidate() => Ok(vm),
+            (0, Some(vm)) => Err(Lookup::NotSelected {
+                vm,
+                why: Refusal::Receiver,
+            }),
+            (1, _) => selected.pop().ok_or(Lookup::NotFound),
+            _ => {
+                let mut keys: Vec<VmKey> = selected.iter().map(|vm| vm.key.clone()).collect();
+                keys.sort_unstable();
+                Err(Lookup::Ambiguous(keys))
+            }
+        }
+    }
+
+    fn insert(&self, vm: Arc<Vm>, seen: u64) {
+        self.vms.insert(vm.key.clone(), Entry { vm, seen });
+    }
+
+    fn remove(&self, writer: &mut Writer, key: &VmKey) -> Option<Arc<Vm>> {
+        let (_, Entry { vm, .. }) = self.vms.remove(key)?;
+        for mac in &vm.macs {
+            self.unlist(*mac, key);
+        }
+        writer.uncount(&vm);
+        Some(vm)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unlist(&self, mac: MacAddr, key: &VmKey) {
+        self.macs.remove_if_mut(&mac, |_, keys| {
+            keys.retain(|other| other != key);
+            keys.is_empty()
+        });
+    }
+}
+
+impl Writer {
+    fn count(&mut self, vm: &Vm) {
+        self.without_mac += usize::from(vm.macs.is_empty());
+        self.bad_macs += vm.bad_macs.len();
+    }
+
+    fn uncount(&mut self, vm: &Vm) {
+        self.without_mac -= usize::from(vm.macs.is_empty());
+        self.bad_macs -= vm.bad_macs.len();
+    }
+}
+
+fn is_same_version(known: &Vm, vm: &Vm) -> bool {
+    known.uid == vm.uid && known.resource_version == vm.resource_version
+}
+
+/// Kept after the VM went off again: a wake from before it was on has had its effect.
+fn on_since(known: Option<&Vm>, vm: &Vm, now: Instant) -> Option<Instant> {
+    let known = known.filter(|known| known.uid == vm.uid)?;
+    if vm.power.is_started() && !known.power.is_started() {
+        Some(now)
+    } else {
+        known.on_since
+    }
+}

@@ -1,0 +1,167 @@
+//! Owns following one resource for ever: list, watch, and what to do when either fails.
+
+use std::{fmt::Debug, pin::pin, time::Duration};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Error as ClientError, Resource,
+    core::Status,
+    runtime::{
+        watcher,
+        watcher::{Config, Error, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+use super::metrics::{Metrics, Trouble, Watched};
+
+/// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
+/// peak; VMs with their cloud-init have up to 50 kB each.
+const PAGE: u32 = 250;
+
+/// Seconds after which the server ends a watch and we begin the next. A connection that died
+/// without a word is noticed 5 s later.
+const WATCH_SECONDS: u32 = 30;
+
+/// The wait after the first failure; doubled with each one that follows.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// The longest wait for a server that was up before: the manager is to be ready soon after it.
+const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+
+/// The longest wait where only a person can help.
+const PERSON_DELAY: Duration = Duration::from_secs(10);
+
+/// After so long without a failure the next one counts as the first.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Hands each event of a resource to `take`, for ever. A resource that the API server does not
+/// know looks like an empty list. Never ends by itself.
+pub(super) async fn follow<K, F>(api: Api<K>, what: Watched, metrics: &Metrics, mut take: F)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: FnMut(Event<K>),
+{
+    let mut retry = Retry::default();
+    loop {
+        let config = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+        let mut events = pin!(watcher(api.clone(), config));
+        while let Some(event) = events.next().await {
+            let error = match event {
+                Ok(event) => {
+                    // The start of a list is none: it comes before the first request.
+                    let success = !matches!(event, Event::Init | Event::InitApply(_));
+                    if success && retry.recover() {
+                        tracing::info!(resource = ?what, "watching again");
+                    }
+                    take(event);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let trouble = Trouble::of(&error);
+            metrics.error(what, trouble);
+            if retry.fail(trouble) {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(resource = ?what, reason = ?trouble, error, "{}", trouble.remedy());
+            }
+            if trouble == Trouble::Absent {
+                take(Event::Init);
+                take(Event::InitDone);
+            }
+            sleep(retry.delay()).await;
+            // The watcher would try to resume for ever where only a new list helps.
+            if matches!(trouble, Trouble::Absent | Trouble::Expired | Trouble::Other) {
+                break;
+            }
+        }
+    }
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::InitialListFailed(error)
+            | Error::WatchStartFailed(error)
+            | Error::WatchFailed(error) => match error {
+                ClientError::Api(status) => Self::of_status(status),
+                ClientError::HyperError(_)
+                | ClientError::Service(_)
+                | ClientError::ReadEvents(_) => Self::Unavailable,
+                _ => Self::Other,
+            },
+            Error::WatchError(status) => Self::of_status(status),
+            Error::NoResourceVersion => Self::Other,
+        }
+    }
+
+    fn of_status(status: &Status) -> Self {
+        match status.code {
+            404 => Self::Absent,
+            401 | 403 => Self::Forbidden,
+            410 => Self::Expired,
+            429 => Self::Throttled,
+            500..=599 => Self::Unavailable,
+            _ => Self::Other,
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Absent => "the API server does not know this resource; waiting for its CRD",
+            Self::Forbidden => {
+                "not allowed to list and watch this resource; check the manager's ClusterRole"
+            }
+            Self::Expired => "the watch fell behind; listing anew",
+            Self::Throttled => "the API server is busy; trying again",
+            Self::Unavailable => {
+                "no answer from the API server; what is known stays in force meanwhile"
+            }
+            Self::Other => "cannot understand the API server; listing anew",
+        }
+    }
+
+    const fn longest_delay(self) -> Duration {
+        match self {
+            Self::Expired | Self::Unavailable => OUTAGE_DELAY,
+            Self::Absent | Self::Forbidden | Self::Throttled | Self::Other => PERSON_DELAY,
+        }
+    }
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Retry {
+    last: Option<(Trouble, Instant)>,
+    failures: u32,
+}
+
+impl Retry {
+    /// Takes note of a failure; says whether it is news.
+    fn fail(&mut self, trouble: Trouble) -> bool {
+        let before = self.last.replace((trouble, Instant::now()));
+        let before = before.filter(|(_, at)| at.elapsed() < CALM);
+        if before.is_none() {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        before.is_none_or(|(before, _)| before != trouble)
+    }
+
+    /// Takes note of a success; says whether it is news.
+    fn recover(&mut self) -> bool {
+        self.failures = 0;
+        self.last.take().is_some()
+    }
+
+    /// How long to wait, with jitter, so that replicas do not knock together.
+    fn delay(&self) -> Duration {
+        let longest = self
+            .last
+            .map_or(OUTAGE_DELAY, |(trouble, _)| trouble.longest_delay());
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let delay = (FIRST_DELAY * (1 << doublings)).min(longest);
+        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}

@@ -1,0 +1,144 @@
+//! Owns what the watches count.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::manager::directory::Size;
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Watched {
+    /// `virtualmachines.kubevirt.io`
+    VirtualMachines,
+    /// `wolconfigs.wol.pillon.org`
+    WolConfigs,
+}
+
+/// Why a list or watch failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum Trouble {
+    /// The API server does not know the resource.
+    Absent,
+    /// It does not let us.
+    Forbidden,
+    /// It has forgotten the version to resume from.
+    Expired,
+    /// It is busy.
+    Throttled,
+    /// It cannot be reached, breaks off, or fails.
+    Unavailable,
+    /// It says something that we do not understand.
+    Other,
+}
+
+impl Trouble {
+    const ALL: [Self; 6] = [
+        Self::Absent,
+        Self::Forbidden,
+        Self::Expired,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Other,
+    ];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    resource: Watched,
+    reason: Trouble,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    resource: Watched,
+}
+
+/// The counters of both watches.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    errors: Family<Failed, Counter>,
+    unreadable: Family<Of, Gauge>,
+    problems: Gauge,
+    vms: Gauge,
+    macs: Gauge,
+    without_mac: Gauge,
+    bad_macs: Gauge,
+}
+
+impl Metrics {
+    /// Makes them known to `registry`, each at zero.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for resource in [Watched::VirtualMachines, Watched::WolConfigs] {
+            metrics.unreadable(resource, 0);
+            for reason in Trouble::ALL {
+                drop(metrics.errors.get_or_create(&Failed { resource, reason }));
+            }
+        }
+        registry.register(
+            "watch_errors",
+            "Lists and watches that failed, by resource and reason",
+            metrics.errors.clone(),
+        );
+        registry.register(
+            "unreadable_objects",
+            "Objects that cannot be read and have no effect",
+            metrics.unreadable.clone(),
+        );
+        registry.register(
+            "config_problems",
+            "Parts of WolConfigs that have no effect because they make no sense",
+            metrics.problems.clone(),
+        );
+        registry.register(
+            "directory_virtual_machines",
+            "VirtualMachines known",
+            metrics.vms.clone(),
+        );
+        registry.register(
+            "directory_mac_addresses",
+            "Distinct MAC addresses known",
+            metrics.macs.clone(),
+        );
+        registry.register(
+            "directory_virtual_machines_without_mac",
+            "VirtualMachines whose spec has no usable MAC address, so that only an explicit mapping wakes them",
+            metrics.without_mac.clone(),
+        );
+        registry.register(
+            "directory_unusable_mac_addresses",
+            "MAC addresses in the specs of VirtualMachines that no packet can name",
+            metrics.bad_macs.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn error(&self, resource: Watched, reason: Trouble) {
+        self.errors
+            .get_or_create(&Failed { resource, reason })
+            .inc();
+    }
+
+    pub(super) fn unreadable(&self, resource: Watched, count: usize) {
+        set(&self.unreadable.get_or_create(&Of { resource }), count);
+    }
+
+    pub(super) fn problems(&self, count: usize) {
+        set(&self.problems, count);
+    }
+
+    pub(super) fn directory(&self, size: Size) {
+        set(&self.vms, size.vms);
+        set(&self.macs, size.macs);
+        set(&self.without_mac, size.without_mac);
+        set(&self.bad_macs, size.bad_macs);
+    }
+}
+
+fn set(gauge: &Gauge, count: usize) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}

@@ -1,0 +1,386 @@
+//! A real API server with etcd, as `KUBEBUILDER_ASSETS` provides them.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    core::{ApiResource, GroupVersionKind},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::pki::{Authority, Leaf, new_key};
+
+/// How long the API server may take to become ready; on a busy machine it takes half a minute.
+const START: Duration = Duration::from_secs(120);
+
+/// A running API server; ends with this value, or with the test process, however that ends.
+pub struct Envtest {
+    address: SocketAddr,
+    kubeconfig: PathBuf,
+    apiserver: Leashed,
+    _etcd: Leashed,
+    /// Removed last.
+    _directory: tempfile::TempDir,
+}
+
+impl Envtest {
+    /// Starts an API server of the caller's own. None, told loudly, where there is no program.
+    ///
+    /// # Panics
+    ///
+    /// It does not become ready; the panic shows the end of its log.
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            super::skip::skipped(
+                "KUBEBUILDER_ASSETS names no directory with kube-apiserver and etcd",
+            );
+            return None;
+        };
+        let directory = tempfile::Builder::new()
+            .prefix("wol-api")
+            .tempdir()
+            .expect("a directory can be made");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        let address = port.expect("a loopback port is free");
+        let kubeconfig = write_credentials(directory.path(), address);
+        let etcd = Leashed::start(
+            &programs.join("etcd"),
+            etcd_flags(directory.path()),
+            directory.path(),
+        );
+        let apiserver = Leashed::start(
+            &programs.join("kube-apiserver"),
+            apiserver_flags(directory.path(), address),
+            directory.path(),
+        );
+        let envtest = Self {
+            address,
+            kubeconfig,
+            apiserver,
+            _etcd: etcd,
+            _directory: directory,
+        };
+        envtest.wait_until_ready();
+        Some(envtest)
+    }
+
+    /// The one API server that all tests of this process share, started by the first of them.
+    /// Tests that need a clean one call [`Envtest::fresh`] and keep others out meanwhile.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Envtest>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// An administrator's kubeconfig; it names files that live as long as this value.
+    pub fn kubeconfig(&self) -> String {
+        fs::read_to_string(&self.kubeconfig).expect("the kubeconfig can be read")
+    }
+
+    /// The file with the administrator's kubeconfig, for `KUBECONFIG`.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A client with an administrator's rights, for the async runtime of the caller. It tells what
+    /// the server said: nothing is tried again.
+    pub async fn client(&self) -> Client {
+        // Whichever test comes first: an error means that one is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig()).expect("the kubeconfig is YAML");
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("the kubeconfig is complete");
+        config.default_retry = false;
+        Client::try_from(config).expect("a client can be made")
+    }
+
+    /// Removes every object of a custom resource, and the Events and Leases, so that a test starts
+    /// with what its definitions are. Definitions and namespaces stay.
+    pub async fn fresh(&self) {
+        let client = self.client().await;
+        let definitions = Api::<CustomResourceDefinition>::all(client.clone())
+            .list(&ListParams::default())
+            .await
+            .expect("definitions can be listed");
+        for definition in definitions {
+            let version = definition.spec.versions.iter().find(|v| v.storage);
+            let version = version.expect("one version is stored").name.as_str();
+            let kind =
+                GroupVersionKind::gvk(&definition.spec.group, version, &definition.spec.names.kind);
+            let plural = &definition.spec.names.plural;
+            remove_all(&client, &ApiResource::from_gvk_with_plural(&kind, plural)).await;
+        }
+        for (group, version, kind, plural) in [
+            ("", "v1", "Event", "events"),
+            ("coordination.k8s.io", "v1", "Lease", "leases"),
+        ] {
+            let kind = GroupVersionKind::gvk(group, version, kind);
+            remove_all(&client, &ApiResource::from_gvk_with_plural(&kind, plural)).await;
+        }
+    }
+
+    /// Stops the API server's clock, as a hung machine does: connections stay and nobody answers.
+    pub fn freeze(&self) {
+        self.apiserver.signal(Signal::SIGSTOP);
+    }
+
+    /// Undoes [`Envtest::freeze`].
+    pub fn thaw(&self) {
+        self.apiserver.signal(Signal::SIGCONT);
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + START;
+        // Callers may be inside a runtime, where nothing may block on another.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime can be made");
+                runtime.block_on(async {
+                    let client = self.client().await;
+                    while !is_ready(&client).await {
+                        assert!(
+                            Instant::now() < deadline,
+                            "the API server is not ready:\n{}",
+                            self.apiserver.log_end()
+                        );
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Makes a namespace on any API server, where it is not there yet.
+pub async fn make_namespace(client: &Client, name: &str) {
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.into());
+    let api = Api::<Namespace>::all(client.clone());
+    match api.create(&PostParams::default(), &namespace).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("cannot make namespace {name}: {error}"),
+    }
+}
+
+async fn is_ready(client: &Client) -> bool {
+    let readyz = http::Request::get("/readyz").body(Vec::new());
+    let call = client.request_text(readyz.expect("the request is well formed"));
+    tokio::time::timeout(Duration::from_secs(5), call)
+        .await
+        .is_ok_and(|answer| answer.is_ok())
+}
+
+async fn remove_all(client: &Client, kind: &ApiResource) {
+    let all = Api::<DynamicObject>::all_with(client.clone(), kind);
+    let objects = match all.list(&ListParams::default()).await {
+        Ok(objects) => objects,
+        // Its definition has just gone.
+        Err(kube::Error::Api(status)) if status.is_not_found() => return,
+        Err(error) => panic!("cannot list {}: {error}", kind.plural),
+    };
+    for object in objects {
+        let api = match object.namespace() {
+            Some(namespace) => {
+                Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, kind)
+            }
+            None => all.clone(),
+        };
+        match api
+            .delete(&object.name_any(), &DeleteParams::default())
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => panic!("cannot delete {}: {error}", object.name_any()),
+        }
+    }
+}
+
+/// The directory with the programs.
+fn programs() -> Option<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os("KUBEBUILDER_ASSETS")?);
+    let complete = ["etcd", "kube-apiserver"]
+        .iter()
+        .all(|program| directory.join(program).is_file());
+    complete.then_some(directory)
+}
+
+/// Writes keys, certificates and the kubeconfig, whose path is returned.
+fn write_credentials(directory: &Path, address: SocketAddr) -> PathBuf {
+    let write = |name: &str, content: &str| {
+        let path = directory.join(name);
+        fs::write(&path, content).expect("the directory can be written");
+        path
+    };
+    let write_leaf = |name: &str, leaf: &Leaf| {
+        write(&format!("{name}.crt"), &leaf.pem);
+        write(&format!("{name}.key"), &leaf.key_pem);
+    };
+    let authority = Authority::new("cluster");
+    write("ca.crt", &authority.pem);
+    let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"];
+    write_leaf("server", &authority.server(&names));
+    write_leaf("admin", &authority.client("admin", Some("system:masters")));
+    // The authority by which aggregated APIs know the API server.
+    let front = Authority::new("front-proxy");
+    write("front-proxy-ca.crt", &front.pem);
+    write_leaf("front-proxy", &front.client("front-proxy-client", None));
+    let accounts = new_key();
+    write("service-account.key", &accounts.serialize_pem());
+    write("service-account.pub", &accounts.public_key_pem());
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {
+            "server": format!("https://{address}"),
+            "certificate-authority": directory.join("ca.crt"),
+        }}],
+        "users": [{"name": "admin", "user": {
+            "client-certificate": directory.join("admin.crt"),
+            "client-key": directory.join("admin.key"),
+        }}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+    });
+    write("kubeconfig", &kubeconfig.to_string())
+}
+
+fn etcd_flags(directory: &Path) -> Vec<OsString> {
+    let directory = directory.display();
+    [
+        format!("--data-dir={directory}/etcd"),
+        format!("--listen-client-urls=unix://{directory}/etcd.sock"),
+        "--advertise-client-urls=http://localhost:2379".into(),
+        format!("--listen-peer-urls=unix://{directory}/peer.sock"),
+        "--initial-advertise-peer-urls=http://localhost:2380".into(),
+        "--initial-cluster=default=http://localhost:2380".into(),
+        "--unsafe-no-fsync=true".into(),
+        "--log-level=warn".into(),
+    ]
+    .map(OsString::from)
+    .to_vec()
+}
+
+fn apiserver_flags(directory: &Path, address: SocketAddr) -> Vec<OsString> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+    [
+        format!("--etcd-servers=unix://{}", file("etcd.sock")),
+        format!("--bind-address={}", address.ip()),
+        format!("--secure-port={}", address.port()),
+        format!("--advertise-address={}", address.ip()),
+        "--endpoint-reconciler-type=none".into(),
+        format!("--cert-dir={}", file("certs")),
+        format!("--tls-cert-file={}", file("server.crt")),
+        format!("--tls-private-key-file={}", file("server.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        "--authorization-mode=RBAC".into(),
+        "--disable-admission-plugins=ServiceAccount".into(),
+        "--allow-privileged=true".into(),
+        "--service-cluster-ip-range=10.0.0.0/24".into(),
+        format!("--service-account-issuer={issuer}"),
+        format!("--api-audiences={issuer}"),
+        format!("--service-account-key-file={}", file("service-account.pub")),
+        format!(
+            "--service-account-signing-key-file={}",
+            file("service-account.key")
+        ),
+        format!(
+            "--requestheader-client-ca-file={}",
+            file("front-proxy-ca.crt")
+        ),
+        "--requestheader-allowed-names=front-proxy-client".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        format!("--proxy-client-cert-file={}", file("front-proxy.crt")),
+        format!("--proxy-client-key-file={}", file("front-proxy.key")),
+    ]
+    .map(OsString::from)
+    .to_vec()
+}
+
+/// A child process that does not outlive the tests. A shell holds the other end of a pipe, and
+/// ends the child and removes its directory when the pipe breaks, even where the test process was
+/// killed and nothing was dropped.
+struct Leashed {
+    child: Child,
+    leash: Child,
+    log: PathBuf,
+}
+
+impl Leashed {
+    fn start(program: &Path, flags: Vec<OsString>, directory: &Path) -> Self {
+        let name = program.file_name().expect("a program has a name");
+        let log = directory.join(name).with_extension("log");
+        let file = File::create(&log).expect("the directory can be written");
+        let child = Command::new(program)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let leash = Command::new("sh")
+            .args([
+                "-c",
+                "read -r _; kill -9 $1; sleep 1; rm -rf -- \"$2\"",
+                "leash",
+            ])
+            .arg(child.id().to_string())
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell can be started");
+        Self { child, leash, log }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id fits into i32");
+        kill(Pid::from_raw(pid), signal).expect("the child can be signalled");
+    }
+
+    fn log_end(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        // The leash first: it must not see the pipe break. All fail only where it has ended.
+        let _ = self.leash.kill();
+        let _ = self.leash.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
