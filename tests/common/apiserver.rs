@@ -23,6 +23,7 @@ mod crds;
 mod discovery;
 mod failure;
 mod faults;
+mod fields;
 mod jsonpath;
 mod kinds;
 mod list;

@@ -7,6 +7,7 @@ use super::{
     clock,
     failure::{Cause, Failure, Invalid},
     kinds::Resource,
+    managed,
     route::Call,
     schema,
 };
@@ -174,8 +175,10 @@ pub fn for_create(call: &Call, mut object: Value) -> Result<Value, Failure> {
         for field in SYSTEM {
             fields.remove(field);
         }
-        for field in ["resourceVersion", "selfLink", "managedFields"] {
-            fields.remove(field);
+        fields.remove("resourceVersion");
+        fields.remove("selfLink");
+        if call.content_type() != managed::APPLY {
+            fields.remove("managedFields");
         }
     }
     metadata["uid"] = clock::uid().into();

@@ -11,6 +11,19 @@ use super::{failure::Failure, kinds::Resource, route::Call, validate};
 ///
 /// The client asked for unknown fields to be refused.
 pub fn prepare(call: &Call, object: &mut Value) -> Result<(), Failure> {
+    prune_only(call, object)?;
+    if let Some(custom) = &call.resource.custom {
+        default(&custom.schema, object);
+    }
+    Ok(())
+}
+
+/// Drops unknown fields.
+///
+/// # Errors
+///
+/// The client asked for unknown fields to be refused.
+pub fn prune_only(call: &Call, object: &mut Value) -> Result<(), Failure> {
     let Some(custom) = &call.resource.custom else {
         return Ok(());
     };
@@ -28,7 +41,6 @@ pub fn prepare(call: &Call, object: &mut Value) -> Result<(), Failure> {
             fields.join(", ")
         )));
     }
-    default(&custom.schema, object);
     Ok(())
 }
 

@@ -150,7 +150,7 @@ fn unconditional(call: &Call, name: &str) -> Failure {
 /// applicable, or the result malformed.
 pub fn patch(state: &State, call: &Call) -> Result<Written, Failure> {
     match call.content_type() {
-        "application/apply-patch+yaml" => {
+        managed::APPLY => {
             let wanted = apply::parse(call)?;
             if state
                 .store()
@@ -174,7 +174,7 @@ fn apply_new(state: &State, call: &Call, wanted: Value) -> Result<Written, Failu
     }
     let mut object = wanted;
     let name = admit::names(call, &mut object)?;
-    create_object(state, call, &name, object)
+    create_object(state, call, &name, apply::first(call, object))
 }
 
 /// Changes an object as `make` says.
