@@ -2,20 +2,219 @@
 
 pub mod config;
 pub mod directory;
+pub mod events;
 pub mod grant;
+pub mod intents;
+pub mod legacy;
+pub mod marks;
+pub mod metrics;
+pub mod pulse;
 pub mod report;
+pub mod server;
+pub mod service;
+pub mod sessions;
+pub mod start;
+pub mod throttle;
 pub mod vm;
+pub mod waker;
 pub mod watch;
 
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::jiff::SignedDuration;
+use kube::{Client, Config};
+use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::ManagerArgs;
+use crate::{
+    admin::{self, Readiness},
+    cli::ManagerArgs,
+    settings::Settings,
+    shutdown::Tasks,
+    telemetry,
+};
+
+use config::Windows;
+use directory::Directory;
+use events::Events;
+use intents::Limits;
+use legacy::Legacy;
+use metrics::Metrics;
+use pulse::Pulse;
+use server::Server;
+use service::Agents;
+use sessions::Sessions;
+use start::Starter;
+use waker::{Freshness, Front, Tools, Waker};
+use watch::Watch;
+
+/// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
+const MAX_INTENTS: usize = 4_096;
+/// Agents that wait for an answer at most, over all wakes.
+const MAX_REPORTERS: usize = 131_072;
 
 /// Serves agents until `token` is cancelled.
 ///
 /// # Errors
 ///
-/// A part of the manager failed.
-pub async fn run(_args: ManagerArgs, _token: CancellationToken) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+/// The options make no sense, no cluster is configured, a port is taken, or a part of the manager
+/// failed. An API server that does not answer is no error: the manager waits for it, not ready.
+pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<()> {
+    if !args.insecure {
+        bail!(
+            "this version accepts agents only without encryption and without knowing who they \
+             are; where that is acceptable, say so with --insecure (WOL_INSECURE=true)"
+        );
+    }
+    tracing::warn!("agents are accepted without encryption, and without knowing who they are");
+    let grpc = TcpListener::bind(args.grpc_bind).await.with_context(|| {
+        format!(
+            "cannot listen on {} for agents; choose another address with --grpc-bind",
+            args.grpc_bind
+        )
+    })?;
+    let admin = admin::bind(args.admin_bind).await?;
+    serve(args, client().await?, (grpc, admin), token).await
+}
+
+/// The way to the API server, by the kubeconfig or the pod's service account.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context(
+        "cannot find a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a \
+         service account",
+    )?;
+    // A call that is repeated unseen would start a VM long after its wake was given up.
+    config.default_retry = false;
+    tracing::info!(server = %config.cluster_url, "Kubernetes API");
+    Client::try_from(config).context("cannot use the configuration of the cluster")
+}
+
+/// As [`run`], with a client that does not retry by itself, and with the listeners for agents and
+/// for `/metrics`, `/livez` and `/readyz`.
+///
+/// # Errors
+///
+/// An option makes no sense, or a part of the manager failed.
+pub async fn serve(
+    args: ManagerArgs,
+    client: Client,
+    (grpc, admin): (TcpListener, TcpListener),
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let limits = limits(&args)?;
+    let windows = Windows {
+        dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
+        event_ttl: limits.event_ttl,
+    };
+    let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
+    let mut registry = telemetry::registry();
+    let metrics = Metrics::new(&mut registry);
+    metrics.insecure.set(i64::from(args.insecure));
+    let readiness = Readiness::default();
+    let (listed_vms, listed_configs) = (
+        readiness.gate("the list of virtual machines"),
+        readiness.gate("the list of WolConfigs"),
+    );
+    let replica: Arc<str> = args.replica_id.into();
+    let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
+    let watch = Watch {
+        client,
+        directory: Arc::new(Directory::new()),
+        metrics: watch::Metrics::register(&mut registry),
+        token: token.clone(),
+    };
+    let tools = Tools {
+        directory: watch.directory.clone(),
+        starter: starter.clone(),
+        events,
+        journal: Arc::default(),
+        metrics: metrics.clone(),
+    };
+    let (sender, settings) = channel::channel((0, Arc::new(Settings::default())));
+    let (waker, reports) = wakes(
+        limits,
+        tools,
+        vec![listed_vms.clone(), listed_configs.clone()],
+    );
+    let server = Server {
+        listener: grpc,
+        serving: readiness.gate("the listener for agents"),
+        legacy: Legacy {
+            reports: reports.clone(),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            token: token.clone(),
+        },
+        agents: Agents {
+            replica,
+            settings,
+            reports,
+            sessions: Sessions::new(metrics.clone()),
+            metrics,
+            pulse: Pulse::new(),
+            token: token.clone(),
+        },
+    };
+
+    // Cancelled when the server and the waker have ended: what must outlive them ends then.
+    let last = CancellationToken::new();
+    let (guard, other) = (Arc::new(last.clone().drop_guard()), watch.clone());
+    let mut tasks = Tasks::new(token.clone());
+    tasks.spawn(
+        "admin",
+        admin::serve(admin, registry.into(), readiness, last.clone()),
+    );
+    tasks.spawn("events", scribe.run(last));
+    tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
+    tasks.spawn("connection", starter.keep_warm(token.clone()));
+    tasks.spawn(
+        "virtual machines",
+        watch.virtual_machines(waker.changes(), listed_vms),
+    );
+    tasks.spawn(
+        "configs",
+        other.wol_configs(windows, sender, listed_configs),
+    );
+    tasks.spawn("waker", holding(guard.clone(), waker.run(token)));
+    tasks.spawn("agents", holding(guard, server.run()));
+    tasks.join().await
+}
+
+/// Drops `guard` when `task` has ended.
+async fn holding<G, T>(guard: G, task: impl Future<Output = T>) -> T {
+    let result = task.await;
+    drop(guard);
+    result
+}
+
+fn wakes(limits: Limits, tools: Tools, listed: Vec<admin::Gate>) -> (Waker, Arc<Front>) {
+    let freshness = Freshness {
+        event_ttl: limits.event_ttl,
+        wake_deadline: limits.wake_deadline,
+    };
+    let (waker, queue) = Waker::new(limits, tools.clone());
+    let front = Front::new(tools, queue, freshness, listed);
+    (waker, Arc::new(front))
+}
+
+fn limits(args: &ManagerArgs) -> anyhow::Result<Limits> {
+    Ok(Limits {
+        wake_deadline: time("--wake-deadline", args.wake_deadline)?,
+        event_ttl: time("--event-ttl", args.event_ttl)?,
+        dedup_window: time("--dedup-window", args.dedup_window)?,
+        concurrency: usize::try_from(args.start_concurrency)?,
+        rate: args.start_rate,
+        burst: args.start_burst,
+        intents: MAX_INTENTS,
+        reporters: MAX_REPORTERS,
+    })
+}
+
+/// Reads a time of the command line.
+fn time(flag: &str, value: SignedDuration) -> anyhow::Result<Duration> {
+    Duration::try_from(value)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .with_context(|| format!("{flag} {value:#} is not a time above zero, such as 10s or 5m"))
 }

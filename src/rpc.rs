@@ -41,7 +41,7 @@ pub enum MessageError {
     Filter(#[from] FilterError),
 }
 
-/// Writes an event for the wire.
+/// Writes an event for the wire, as one that no manager has deferred.
 #[must_use]
 pub fn event(seq: u64, wake: &Wake, age: Duration) -> pb::Event {
     let origin = &wake.origin;
@@ -64,6 +64,7 @@ pub fn event(seq: u64, wake: &Wake, age: Duration) -> pb::Event {
         },
         source_port: origin.source_port.into(),
         length: origin.length,
+        deferred: false,
     }
 }
 

@@ -4,7 +4,19 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
-use crate::wake::{Answer, Wake};
+use crate::{
+    manager::vm::Vm,
+    wake::{Answer, Wake},
+};
+
+/// Takes reported wakes and answers each of them within a second.
+pub trait Reports: Send + Sync + 'static {
+    /// Takes one. Never blocks; the answers come by [`Report::reply`].
+    fn report(&self, report: Report);
+
+    /// The VM that a wake names, for people only; none where there is not exactly one.
+    fn vm(&self, wake: &Wake) -> Option<Arc<Vm>>;
+}
 
 /// One reported wake.
 #[derive(Debug, Clone)]
@@ -15,6 +27,8 @@ pub struct Report {
     pub wake: Wake,
     /// When it was heard: its arrival here less its age.
     pub heard_at: Instant,
+    /// Whether a manager deferred it before, so that it may be older than a fresh one.
+    pub deferred: bool,
     /// Where the answers go.
     pub reply: Reply,
 }

@@ -141,23 +141,6 @@ impl Envtest {
         }
     }
 
-    /// Makes a namespace, where it is not there yet.
-    pub async fn namespace(&self, name: &str) {
-        let namespace = Namespace {
-            metadata: kube::api::ObjectMeta {
-                name: Some(name.into()),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        let api = Api::<Namespace>::all(self.client().await);
-        match api.create(&PostParams::default(), &namespace).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => panic!("cannot make namespace {name}: {error}"),
-        }
-    }
-
     /// Stops the API server's clock, as a hung machine does: connections stay and nobody answers.
     pub fn freeze(&self) {
         self.apiserver.signal(Signal::SIGSTOP);
@@ -190,6 +173,18 @@ impl Envtest {
                 });
             });
         });
+    }
+}
+
+/// Makes a namespace on any API server, where it is not there yet.
+pub async fn make_namespace(client: &Client, name: &str) {
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.into());
+    let api = Api::<Namespace>::all(client.clone());
+    match api.create(&PostParams::default(), &namespace).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("cannot make namespace {name}: {error}"),
     }
 }
 

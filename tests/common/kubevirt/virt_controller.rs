@@ -168,7 +168,12 @@ impl Look<'_> {
                 self.keep_to_strategy(now);
             }
         }
+        let is_held = held.is_some();
         let printable = held.flatten().unwrap_or_else(|| self.printable().into());
+        if self.state.hold_at.get(self.key) == Some(&printable) {
+            self.state.hold_at.remove(self.key);
+            self.state.held.insert(self.key.clone(), None);
+        }
         let instance = self.state.instances.get(self.key);
         let status = json!({
             "created": instance.is_some(),

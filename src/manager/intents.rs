@@ -1,0 +1,408 @@
+//! Owns the start intents: at most one per VM, admitted atomically, each settled exactly once.
+//!
+//! Pure: the caller brings the clock and performs the [`Action`]s. What a VM does decides an
+//! intent, never the status code of a call alone: an accepted start may come to nothing, and a
+//! refused one may have been made by somebody else.
+
+mod intent;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use intent::{Intent, State};
+use steps::{deleted, pause, verdict};
+
+use crate::{
+    manager::{
+        marks::Marks,
+        report::{Reply, Report},
+        start::{Answered, Reread},
+        throttle::Throttle,
+        vm::{Power, Vm},
+    },
+    wake::{Answer, Outcome},
+};
+
+/// After an accepted start the VM is read where the watch says nothing for so long.
+const SILENCE: Duration = Duration::from_secs(3);
+/// An accepted start that the VM does not show within this time is made again.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
+/// A reporter that we have no room for asks again after this time.
+const BUSY: Duration = Duration::from_secs(2);
+/// A change of a VM hastens the next attempt, but no attempt follows another sooner than this.
+const BREATH: Duration = Duration::from_millis(200);
+/// Marks of settled wakes that are kept at most.
+const MAX_MARKS: usize = 16_384;
+
+/// What the intents may do.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a wake waits for a VM that cannot start yet, from the moment it was heard.
+    pub wake_deadline: Duration,
+    /// A wake older than this is stale, unless it was deferred.
+    pub event_ttl: Duration,
+    /// Repeats within this time of the first packet are one wake.
+    pub dedup_window: Duration,
+    /// Calls under way at once.
+    pub concurrency: usize,
+    /// Starts per second.
+    pub rate: u32,
+    /// Starts at once after a quiet time.
+    pub burst: u32,
+    /// Open intents.
+    pub intents: usize,
+    /// Reporters waiting for an answer, over all intents.
+    pub reporters: usize,
+}
+
+/// A call to the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Starts the VM.
+    Start,
+    /// Reads the VM.
+    Read,
+}
+
+/// What the caller shall do.
+#[derive(Debug)]
+pub enum Action {
+    /// Make the call, then tell [`Intents::answered`] or [`Intents::reread`] under this number.
+    Call(Call, u64, Arc<Vm>),
+    /// Answer a reporter.
+    Answer(Reply, Answer),
+    /// A wake was decided: log it, count it, tell the VM's owner.
+    Settled(Box<Settled>),
+}
+
+/// What became of a wake.
+#[derive(Debug)]
+pub struct Settled {
+    /// The first packet.
+    pub report: Report,
+    /// The view of the VM that the decision rests on.
+    pub vm: Arc<Vm>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, for people.
+    pub message: String,
+    /// How many agents reported it.
+    pub reporters: usize,
+    /// From its first report to the first call.
+    pub queued: Option<Duration>,
+    /// From the first call to its answer.
+    pub called: Option<Duration>,
+    /// From the accepted start to the VM showing it.
+    pub confirmed: Option<Duration>,
+}
+
+/// What was done with a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It opened an intent.
+    Opened,
+    /// It joined one.
+    Joined,
+    /// It was answered at once.
+    Answered,
+    /// There was no room; the agent asks again.
+    Busy,
+}
+
+/// The open intents and the wakes settled moments ago.
+#[derive(Debug)]
+pub struct Intents {
+    limits: Limits,
+    open: HashMap<Arc<str>, Intent>,
+    due: BTreeSet<(Instant, Arc<str>)>,
+    starts: BTreeMap<u64, Arc<str>>,
+    reads: BTreeMap<u64, Arc<str>>,
+    under_way: usize,
+    reporters: usize,
+    throttle: Throttle,
+    marks: Marks,
+    tickets: u64,
+    jitter: fastrand::Rng,
+    closing: bool,
+    actions: Vec<Action>,
+}
+
+impl Intents {
+    /// No intents yet; `seed` makes the jitter of retries.
+    #[must_use]
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            open: HashMap::new(),
+            due: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            under_way: 0,
+            reporters: 0,
+            throttle: Throttle::new(limits.rate, limits.burst),
+            marks: Marks::new(limits.dedup_window, limits.event_ttl, MAX_MARKS),
+            tickets: 0,
+            jitter: fastrand::Rng::with_seed(seed),
+            closing: false,
+            actions: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Takes what is to be done now, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`tick`](Self::tick) is to be called unless something else happens before.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let throttled = !self.starts.is_empty() && self.under_way < self.limits.concurrency;
+        let start = (throttled && !self.closing).then(|| self.throttle.ready_at(now));
+        let due = self.due.first().map(|(at, _)| *at);
+        start.into_iter().chain(due).min()
+    }
+
+    /// Open intents.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no intent is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether an intent for this VM is open.
+    #[must_use]
+    pub fn contains(&self, uid: &str) -> bool {
+        self.open.contains_key(uid)
+    }
+
+    /// Calls under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Marks of settled wakes that were forgotten for want of room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.marks.evicted()
+    }
+
+    /// Takes a wake whose VM is known and selected.
+    pub fn wake(&mut self, report: Report, vm: Arc<Vm>, now: Instant) -> Admission {
+        let uid = vm.uid.clone();
+        if let Some(intent) = self.open.get_mut(&uid) {
+            if self.reporters >= self.limits.reporters {
+                return self.busy(report, "too many agents report at once");
+            }
+            intent.join(report, now);
+            self.reporters += 1;
+            if self.closing {
+                intent.defer(now, true, &mut self.actions);
+            }
+            self.schedule(&uid);
+            return Admission::Joined;
+        }
+        if let Some((outcome, message)) = self.settled_already(&report, &vm) {
+            self.refuse(report, vm, outcome, message);
+            return Admission::Answered;
+        }
+        if self.closing {
+            return self.busy(report, "this manager is shutting down");
+        }
+        if self.open.len() >= self.limits.intents || self.reporters >= self.limits.reporters {
+            return self.busy(report, "too many virtual machines are being started");
+        }
+        let intent = Intent::new(vm, report, now, self.limits.wake_deadline);
+        self.open.insert(uid.clone(), intent);
+        self.reporters += 1;
+        self.judge(&uid, now);
+        self.schedule(&uid);
+        self.pump(now);
+        Admission::Opened
+    }
+
+    /// Whether a wake needs no intent, and why.
+    fn settled_already(&self, report: &Report, vm: &Vm) -> Option<(Outcome, String)> {
+        if self.marks.covers(&vm.uid, report.heard_at) {
+            let message = "a repeat of a wake that was settled moments ago";
+            return Some((Outcome::Duplicate, message.into()));
+        }
+        if vm.on_since.is_some_and(|since| report.heard_at < since) {
+            let message = "the virtual machine went on after this packet was heard";
+            return Some((Outcome::AlreadyOn, message.into()));
+        }
+        verdict(vm.power)
+    }
+
+    /// Takes a newer view of a VM, as the watch brought it.
+    pub fn changed(&mut self, vm: &Arc<Vm>, now: Instant) {
+        let Some(intent) = self.open.get_mut(&vm.uid) else {
+            return;
+        };
+        intent.vm = vm.clone();
+        match &mut intent.state {
+            State::Confirming { read_at } => *read_at = now + SILENCE,
+            State::Backoff { until, hasten } if *hasten => *until = (*until).min(now + BREATH),
+            _ => {}
+        }
+        self.judge(&vm.uid, now);
+        self.schedule(&vm.uid);
+        self.pump(now);
+    }
+
+    /// Takes the news that a VM is no more.
+    pub fn deleted(&mut self, uid: &Arc<str>, now: Instant) {
+        self.settle(uid, Outcome::Gone, deleted(), now);
+        self.pump(now);
+    }
+
+    /// Takes the answer to a start.
+    pub fn answered(&mut self, uid: &Arc<str>, id: u64, answer: Answered, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(intent) = self.calling(uid, id) {
+            intent.first_answer.get_or_insert(now);
+            intent.effective |= answer.may_have_started();
+            match answer {
+                Answered::Accepted => {
+                    intent.accepted = Some(now);
+                    intent.why = "KubeVirt accepted the start and has yet to act on it".into();
+                    intent.state = State::Confirming {
+                        read_at: now + SILENCE,
+                    };
+                    self.judge(uid, now);
+                }
+                Answered::Recheck { why, .. } => {
+                    intent.failures += 1;
+                    intent.why = why;
+                    self.enqueue(uid, Call::Read);
+                }
+                Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
+                Answered::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
+                Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, why, now),
+                Answered::Refused(why) => self.settle(uid, Outcome::Stuck, why, now),
+                Answered::Unsupported(why) | Answered::Bug(why) => {
+                    self.settle(uid, Outcome::Unsupported, why, now);
+                }
+            }
+            self.schedule(uid);
+        }
+        self.pump(now);
+    }
+
+    /// Takes what reading a VM brought.
+    pub fn reread(&mut self, uid: &Arc<str>, id: u64, read: Reread, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let roll = self.jitter.f64();
+        if let Some(intent) = self.calling(uid, id) {
+            match read {
+                Reread::Vm(vm) if vm.uid == *uid => {
+                    intent.vm = vm;
+                    intent.state = match intent.accepted {
+                        Some(since) if now < since + CONFIRMED_WITHIN => State::Confirming {
+                            read_at: now + SILENCE.mul_f64(0.5 + roll),
+                        },
+                        _ => State::Backoff {
+                            until: now + pause(intent.failures, roll),
+                            hasten: true,
+                        },
+                    };
+                    self.judge(uid, now);
+                }
+                // Another VM has taken the name.
+                Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
+                Reread::Failed(why) => self.back_off(uid, None, why, now),
+            }
+            self.schedule(uid);
+        }
+        self.pump(now);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some((at, uid)) = self.due.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.due.pop_first();
+            self.on_time(&uid, now);
+            self.schedule(&uid);
+        }
+        self.pump(now);
+    }
+
+    /// Starts nothing any more, and tells every reporter to keep its wake for another manager.
+    pub fn close(&mut self, now: Instant) {
+        self.closing = true;
+        for intent in self.open.values_mut() {
+            intent.defer(now, true, &mut self.actions);
+        }
+    }
+
+    fn on_time(&mut self, uid: &Arc<str>, now: Instant) {
+        let Some(intent) = self.open.get_mut(uid) else {
+            return;
+        };
+        if now >= intent.expires_at() {
+            return self.expire(uid, now);
+        }
+        intent.defer(now, false, &mut self.actions);
+        match intent.state {
+            State::Backoff { until, .. } if now >= until => self.enqueue(uid, Call::Start),
+            State::Confirming { read_at } if now >= read_at => self.enqueue(uid, Call::Read),
+            _ => {}
+        }
+    }
+
+    fn expire(&mut self, uid: &Arc<str>, now: Instant) {
+        if let Some(intent) = self.open.get(uid) {
+            let why = format!("could not be started in time: {}", intent.why);
+            self.settle(uid, Outcome::Expired, why, now);
+        }
+    }
+
+    /// Moves an intent by what its VM looks like now.
+    fn judge(&mut self, uid: &Arc<str>, now: Instant) {
+        let Some(intent) = self.open.get_mut(uid) else {
+            return;
+        };
+        if let Some((outcome, message)) = verdict(intent.vm.power) {
+            let started = intent.effective
+                || matches!(
+                    intent.state,
+                    State::Calling {
+                        call: Call::Start,
+                        ..
+                    }
+                );
+            return match outcome {
+                Outcome::AlreadyOn if started => {
+                    self.settle(uid, Outcome::Started, "started".into(), now);
+                }
+                _ => self.settle(uid, outcome, message, now),
+            };
+        }
+        let stopping = intent.vm.power == Power::Stopping;
+        match intent.state {
+            // Opened just now, or the VM has stopped.
+            State::Stopping if !stopping => {
+                intent.why = "waiting for its turn to be started".into();
+                self.enqueue(uid, Call::Start);
+            }
+            State::Stopping | State::Backoff { .. } | State::Queued { .. } if stopping => {
+                intent.why = "waiting for the virtual machine to stop".into();
+                self.unqueue(uid, State::Stopping);
+            }
+            // What a call under way or an accepted start brings is seen later.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Owns the small steps that move an intent: queueing its calls, backing off, settling.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    manager::{
+        report::Report,
+        vm::{Power, Vm},
+    },
+    wake::{Answer, Outcome},
+};
+
+use super::{
+    Action, Admission, BUSY, Call, Intents, Settled,
+    intent::{Intent, State},
+};
+
+/// What a wake can say of a VM at once; nothing where it has to be started first.
+pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
+    let (outcome, message) = match power {
+        Power::Off | Power::Stopping => return None,
+        Power::On => (Outcome::AlreadyOn, "the virtual machine is on".into()),
+        Power::Paused => (
+            Outcome::AlreadyOn,
+            "the virtual machine is on, but paused".into(),
+        ),
+        Power::Stuck(status) => (
+            Outcome::Stuck,
+            format!("the virtual machine is on its way but stuck in {status}"),
+        ),
+        Power::Unsupported(why) => (Outcome::Unsupported, why.into()),
+        Power::Receiver => (
+            Outcome::Unsupported,
+            "the virtual machine waits to receive a migration".into(),
+        ),
+        Power::Gone => (Outcome::Gone, deleted()),
+    };
+    Some((outcome, message))
+}
+
+pub(super) fn deleted() -> String {
+    "the virtual machine was deleted".into()
+}
+
+/// The pause after so many failures: three quick attempts, then 2 s doubling to 15 s, each cut to
+/// between a half and the whole by `roll` (0 to 1).
+pub(super) fn pause(failures: u32, roll: f64) -> Duration {
+    let full = match failures {
+        0..=3 => Duration::from_millis(100) * 2_u32.pow(failures),
+        _ => Duration::from_secs(2) * 2_u32.pow((failures - 4).min(3)),
+    };
+    let full = full.min(Duration::from_secs(15));
+    full.mul_f64(0.5 + roll / 2.0)
+}
+
+impl Intents {
+    /// Starts the calls that may start.
+    pub(super) fn pump(&mut self, now: Instant) {
+        while self.under_way < self.limits.concurrency && !self.closing {
+            if let Some((_, uid)) = self.reads.pop_first() {
+                self.call(&uid, Call::Read, now);
+            } else if let Some(uid) = self.starts.first_key_value().map(|(_, uid)| uid.clone()) {
+                // The last look at the clock before the call: what waited too long starts nothing.
+                if self.is_stale(&uid, now) {
+                    self.expire(&uid, now);
+                } else if self.throttle.admit(now) {
+                    self.starts.pop_first();
+                    self.call(&uid, Call::Start, now);
+                } else {
+                    return;
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn is_stale(&self, uid: &str, now: Instant) -> bool {
+        self.open.get(uid).is_some_and(|intent| {
+            let fresh = now < intent.last_heard + self.limits.event_ttl;
+            now >= intent.deadline || !(fresh || intent.is_promised() || intent.first.deferred)
+        })
+    }
+
+    fn call(&mut self, uid: &Arc<str>, call: Call, now: Instant) {
+        self.tickets += 1;
+        let id = self.tickets;
+        let Some(intent) = self.open.get_mut(uid) else {
+            return;
+        };
+        if call == Call::Start {
+            intent.first_call.get_or_insert(now);
+            intent.accepted = None;
+            intent.decided_on = intent.vm.clone();
+            intent.why = "waiting for KubeVirt to answer".into();
+        }
+        intent.state = State::Calling { call, id };
+        self.under_way += 1;
+        self.actions.push(Action::Call(call, id, intent.vm.clone()));
+        self.schedule(uid);
+    }
+
+    /// The intent that waits for call `id`; none where it was settled meanwhile.
+    pub(super) fn calling(&mut self, uid: &str, id: u64) -> Option<&mut Intent> {
+        self.open
+            .get_mut(uid)
+            .filter(|intent| matches!(intent.state, State::Calling { id: own, .. } if own == id))
+    }
+
+    pub(super) fn enqueue(&mut self, uid: &Arc<str>, call: Call) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if let Some(intent) = self.open.get_mut(uid) {
+            intent.state = State::Queued { call, ticket };
+            let queue = match call {
+                Call::Start => &mut self.starts,
+                Call::Read => &mut self.reads,
+            };
+            queue.insert(ticket, uid.clone());
+        }
+    }
+
+    /// Puts an intent into a state in which it wants no call.
+    pub(super) fn unqueue(&mut self, uid: &str, state: State) {
+        if let Some(intent) = self.open.get_mut(uid)
+            && let State::Queued { ticket, .. } = std::mem::replace(&mut intent.state, state)
+        {
+            self.starts.remove(&ticket);
+            self.reads.remove(&ticket);
+        }
+    }
+
+    pub(super) fn back_off(
+        &mut self,
+        uid: &Arc<str>,
+        after: Option<Duration>,
+        why: String,
+        now: Instant,
+    ) {
+        let roll = self.jitter.f64();
+        if let Some(intent) = self.open.get_mut(uid) {
+            let pause = pause(intent.failures, roll);
+            intent.failures += 1;
+            intent.why = why;
+            intent.state = State::Backoff {
+                until: now + pause.max(after.unwrap_or_default()),
+                hasten: false,
+            };
+        }
+    }
+
+    /// Keeps the timer of an intent at what it waits for.
+    pub(super) fn schedule(&mut self, uid: &Arc<str>) {
+        let Some(intent) = self.open.get_mut(uid) else {
+            return;
+        };
+        let due = intent.due();
+        if let Some(old) = intent.timer.replace(due) {
+            self.due.remove(&(old, uid.clone()));
+        }
+        self.due.insert((due, uid.clone()));
+    }
+
+    /// Ends an intent: tells everybody who reported it, and marks the VM where it is on.
+    pub(super) fn settle(
+        &mut self,
+        uid: &Arc<str>,
+        outcome: Outcome,
+        message: String,
+        now: Instant,
+    ) {
+        self.unqueue(uid, State::Stopping);
+        let Some(intent) = self.open.remove(uid) else {
+            return;
+        };
+        if let Some(timer) = intent.timer {
+            self.due.remove(&(timer, uid.clone()));
+        }
+        if matches!(outcome, Outcome::Started | Outcome::AlreadyOn) {
+            self.marks.set(uid, intent.first.heard_at, now);
+        }
+        self.reporters -= intent.reporters();
+        self.actions.push(Action::Settled(Box::new(Settled {
+            report: intent.first.clone(),
+            vm: intent.decided_on.clone(),
+            outcome,
+            message: message.clone(),
+            reporters: intent.reporters(),
+            queued: intent.first_call.map(|at| at - intent.opened),
+            called: intent
+                .first_call
+                .zip(intent.first_answer)
+                .map(|(call, answer)| answer - call),
+            confirmed: intent
+                .accepted
+                .filter(|_| outcome == Outcome::Started)
+                .map(|accepted| now - accepted),
+        })));
+        for reply in intent.into_reporters() {
+            let answer = Answer::Final(outcome, message.clone());
+            self.actions.push(Action::Answer(reply, answer));
+        }
+    }
+
+    /// Answers a report that needs no intent.
+    pub(super) fn refuse(
+        &mut self,
+        report: Report,
+        vm: Arc<Vm>,
+        outcome: Outcome,
+        message: String,
+    ) {
+        let answer = Answer::Final(outcome, message.clone());
+        self.actions
+            .push(Action::Answer(report.reply.clone(), answer));
+        self.actions.push(Action::Settled(Box::new(Settled {
+            report,
+            vm,
+            outcome,
+            message,
+            reporters: 1,
+            queued: None,
+            called: None,
+            confirmed: None,
+        })));
+    }
+
+    /// Asks a reporter to come again.
+    pub(super) fn busy(&mut self, report: Report, why: &str) -> Admission {
+        let answer = Answer::Deferred(BUSY, why.into());
+        self.actions.push(Action::Answer(report.reply, answer));
+        Admission::Busy
+    }
+}

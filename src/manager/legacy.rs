@@ -1,0 +1,192 @@
+//! Owns `WOLService`, as the original Go implementation speaks it, so that its agents can report
+//! to this manager during a migration. They send each packet once, and never again.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    admin::Readiness,
+    mac::MacAddr,
+    manager::{
+        metrics::{Metrics, Verdict},
+        report::{Reply, Report, Reports},
+        sessions::is_node_name,
+        vm::Power,
+    },
+    packet::Trailing,
+    rpc::{
+        pb::{
+            HealthCheckRequest, HealthCheckResponse, VmInfo, WolEvent, WolEventResponse,
+            health_check_response, wol_event_response::Status as WolStatus,
+            wol_service_server::WolService,
+        },
+        station,
+    },
+    wake::{Answer, Carrier, Origin, Outcome, Wake},
+};
+
+/// A caller hears something within this time.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Events of one stream that wait for their answers at once.
+const MAX_WAITING: usize = 64;
+
+/// Serves the agents of the original implementation.
+#[derive(Clone)]
+pub struct Legacy {
+    /// Where events go.
+    pub reports: Arc<dyn Reports>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What `HealthCheck` tells.
+    pub readiness: Readiness,
+    /// Ends the streams.
+    pub token: CancellationToken,
+}
+
+impl Legacy {
+    async fn report(&self, event: WolEvent) -> WolEventResponse {
+        let began = Instant::now();
+        let target = event.mac_address.parse().map_err(|e| format!("{e}"));
+        let target = target.and_then(|mac| station(mac).map_err(|e| format!("{e}")));
+        let target = match target {
+            Ok(target) => target,
+            Err(message) => {
+                self.metrics.reported(Verdict::Invalid);
+                return response(WolStatus::Error, message, began);
+            }
+        };
+        let wake = wake(target, &event);
+        let (sender, mut answers) = mpsc::channel(2);
+        let vm = self.reports.vm(&wake);
+        self.reports.report(Report {
+            node: if is_node_name(&event.node_name) {
+                event.node_name.into()
+            } else {
+                "unknown".into()
+            },
+            wake,
+            // Its time stamp is by another clock, and it is never sent twice.
+            heard_at: began.into_std(),
+            deferred: false,
+            reply: Reply::new(0, sender),
+        });
+        let answer = tokio::time::timeout(ANSWER_WITHIN, answers.recv()).await;
+        let (status, message) = match answer {
+            Ok(Some((_, Answer::Final(outcome, message)))) => (status(outcome), message),
+            Ok(Some((_, Answer::Deferred(_, message)))) => (WolStatus::Accepted, message),
+            Ok(None) | Err(_) => (WolStatus::Accepted, "not settled yet".into()),
+        };
+        WolEventResponse {
+            vm_info: vm.map(|vm| VmInfo {
+                name: vm.key.name.to_string(),
+                namespace: vm.key.namespace.to_string(),
+                current_state: state(vm.power).into(),
+            }),
+            ..response(status, message, began)
+        }
+    }
+}
+
+fn wake(target: MacAddr, event: &WolEvent) -> Wake {
+    Wake {
+        target,
+        trailing: Trailing::default(),
+        origin: Origin {
+            carrier: Carrier::Udp,
+            interface: "".into(),
+            vlan: None,
+            source_mac: None,
+            source: event
+                .source_ip
+                .parse()
+                .ok()
+                .map(|ip: IpAddr| ip.to_canonical()),
+            source_port: u16::try_from(event.source_port).unwrap_or(0),
+            length: event.packet_size,
+        },
+    }
+}
+
+/// The state of a VM in KubeVirt's words, as far as we keep it.
+fn state(power: Power) -> &'static str {
+    match power {
+        Power::Off | Power::Unsupported(_) => "Stopped",
+        Power::On => "Running",
+        Power::Paused => "Paused",
+        Power::Stuck(status) => status,
+        Power::Stopping => "Stopping",
+        Power::Receiver => "WaitingForReceiver",
+        Power::Gone => "Terminating",
+    }
+}
+
+fn status(outcome: Outcome) -> WolStatus {
+    match outcome {
+        Outcome::Started => WolStatus::VmStartInitiated,
+        Outcome::AlreadyOn => WolStatus::VmAlreadyRunning,
+        Outcome::Duplicate => WolStatus::Duplicate,
+        Outcome::NotFound | Outcome::NotSelected => WolStatus::VmNotFound,
+        Outcome::Ambiguous
+        | Outcome::Unsupported
+        | Outcome::WrongPassword
+        | Outcome::Forbidden
+        | Outcome::Expired
+        | Outcome::Invalid
+        | Outcome::Stuck
+        | Outcome::Gone => WolStatus::Error,
+    }
+}
+
+fn response(status: WolStatus, message: String, began: Instant) -> WolEventResponse {
+    WolEventResponse {
+        status: status.into(),
+        message,
+        vm_info: None,
+        was_duplicate: status == WolStatus::Duplicate,
+        processing_time_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+#[tonic::async_trait]
+impl WolService for Legacy {
+    type ReportWOLEventStreamStream = BoxStream<'static, Result<WolEventResponse, Status>>;
+
+    async fn report_wol_event(
+        &self,
+        request: Request<WolEvent>,
+    ) -> Result<Response<WolEventResponse>, Status> {
+        Ok(Response::new(self.report(request.into_inner()).await))
+    }
+
+    async fn report_wol_event_stream(
+        &self,
+        request: Request<Streaming<WolEvent>>,
+    ) -> Result<Response<Self::ReportWOLEventStreamStream>, Status> {
+        let legacy = self.clone();
+        let answers = request
+            .into_inner()
+            .map(move |event| {
+                let legacy = legacy.clone();
+                async move { Ok(legacy.report(event?).await) }
+            })
+            .buffered(MAX_WAITING)
+            .take_until(self.token.clone().cancelled_owned());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn health_check(
+        &self,
+        _request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        use health_check_response::Status::{NotServing, Serving};
+        let ready = self.readiness.waiting_for().is_empty();
+        let status = if ready { Serving } else { NotServing };
+        Ok(Response::new(HealthCheckResponse {
+            status: status.into(),
+        }))
+    }
+}

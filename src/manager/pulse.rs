@@ -1,0 +1,99 @@
+//! Owns [`Pulse`]: whether this process was frozen or suspended, in which case what waits in its
+//! sockets may be older than it says.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How often the pulse beats.
+const BEAT: Duration = Duration::from_secs(1);
+/// A beat that comes later than this says that the process stood still.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Notices when the process stood still.
+///
+/// Both clocks are looked at: the monotonic one does not count the sleep of a suspended machine,
+/// and the other one may be set. A clock that is set forward costs the agents a reconnect.
+#[derive(Debug)]
+pub struct Pulse {
+    last: Mutex<(Instant, SystemTime)>,
+    /// How often the process stood still.
+    gaps: AtomicU64,
+    announced: watch::Sender<u64>,
+}
+
+impl Pulse {
+    /// Begins now.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            last: Mutex::new((Instant::now(), SystemTime::now())),
+            gaps: AtomicU64::new(0),
+            announced: watch::channel(0).0,
+        })
+    }
+
+    /// Beats until `token` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn run(self: Arc<Self>, token: CancellationToken) -> anyhow::Result<()> {
+        while token
+            .run_until_cancelled(tokio::time::sleep(BEAT))
+            .await
+            .is_some()
+        {
+            self.gaps();
+        }
+        Ok(())
+    }
+
+    /// How often the process has stood still so far. Whoever took something in before this number
+    /// rose must not believe its age.
+    pub fn gaps(&self) -> u64 {
+        let now = (Instant::now(), SystemTime::now());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let monotonic = now.0.saturating_duration_since(last.0);
+        let wall = now.1.duration_since(last.1).unwrap_or_default();
+        *last = now;
+        if monotonic.max(wall) > BEAT + LATE {
+            let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
+            self.announced.send_replace(gaps);
+        }
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Tells of each rise of [`gaps`](Self::gaps).
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.announced.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beating_pulse_has_no_gap_and_a_late_one_has() {
+        let pulse = Pulse::new();
+        let mut news = pulse.subscribe();
+        for _ in 0..60 {
+            tokio::time::advance(BEAT).await;
+            assert_eq!(pulse.gaps(), 0);
+        }
+        tokio::time::advance(BEAT + LATE + Duration::from_millis(1)).await;
+        assert_eq!(pulse.gaps(), 1);
+        assert!(news.has_changed().unwrap());
+        assert_eq!(*news.borrow_and_update(), 1);
+        tokio::time::advance(BEAT).await;
+        assert_eq!(pulse.gaps(), 1);
+    }
+}

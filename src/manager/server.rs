@@ -1,0 +1,112 @@
+//! Owns the gRPC server: what is served on the port for agents, and how it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    admin::{Gate, Readiness},
+    rpc::pb::{agent_service_server::AgentServiceServer, wol_service_server::WolServiceServer},
+};
+
+use super::{legacy::Legacy, service::Agents};
+
+/// The largest message that is read; an event has some hundred bytes.
+const MAX_MESSAGE: usize = 64 * 1_024;
+/// Streams of one connection; an agent has one.
+const MAX_STREAMS: u32 = 64;
+/// Bytes of a request's headers, the token of an agent included.
+const MAX_HEADERS: u32 = 16 * 1_024;
+/// A connection that is silent for this long is asked whether it lives …
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// … and given up when it does not answer within this time.
+const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// How often readiness is looked at for `grpc.health.v1`.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+/// At the end, connections without a session are given this long.
+const LAST_STREAMS: Duration = Duration::from_millis(250);
+
+/// Serves agents of both kinds, and `grpc.health.v1`.
+pub struct Server {
+    /// Where agents connect.
+    pub listener: TcpListener,
+    /// Open while agents are served.
+    pub serving: Gate,
+    /// What our own agents speak with; its token ends the server.
+    pub agents: Agents,
+    /// What those of the original implementation speak with.
+    pub legacy: Legacy,
+}
+
+impl Server {
+    /// Serves until the token is cancelled and the sessions have ended.
+    ///
+    /// # Errors
+    ///
+    /// The listener failed.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let token = self.agents.token.clone();
+        let sessions = Arc::clone(&self.agents.sessions);
+        let readiness = self.legacy.readiness.clone();
+        let reporter = HealthReporter::new();
+        reporter
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        let health = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
+        let health = tonic_health::pb::health_server::HealthServer::new(health);
+        let agents = AgentServiceServer::new(self.agents).max_decoding_message_size(MAX_MESSAGE);
+        let legacy = WolServiceServer::new(self.legacy).max_decoding_message_size(MAX_MESSAGE);
+        let serve = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(PING_AFTER))
+            .http2_keepalive_timeout(Some(PING_ANSWERED_WITHIN))
+            .http2_max_header_list_size(MAX_HEADERS)
+            .max_concurrent_streams(MAX_STREAMS)
+            .add_service(agents)
+            .add_service(legacy)
+            .add_service(health)
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
+                token.clone().cancelled_owned(),
+            );
+        let mut serve = std::pin::pin!(serve);
+        self.serving.open();
+        tokio::select! {
+            result = &mut serve => return result.context("the server for agents failed"),
+            () = follow(&readiness, &reporter) => {}
+            () = token.cancelled() => {}
+        }
+        self.serving.close();
+        reporter
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        // The sessions end by themselves; who only watches `grpc.health.v1` would stay for ever.
+        let ended = async {
+            sessions.drained().await;
+            tokio::time::sleep(LAST_STREAMS).await;
+        };
+        tokio::select! {
+            result = &mut serve => result.context("the server for agents failed"),
+            () = ended => Ok(()),
+        }
+    }
+}
+
+/// Tells `grpc.health.v1` what `/readyz` tells; never ends.
+async fn follow(readiness: &Readiness, reporter: &HealthReporter) {
+    let mut told = None;
+    loop {
+        let ready = readiness.waiting_for().is_empty();
+        if told.replace(ready) != Some(ready) {
+            let status = if ready {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
+            reporter.set_service_status("", status).await;
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}

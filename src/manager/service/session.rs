@@ -1,0 +1,394 @@
+//! Owns one agent's session, from its hello to its end. It is a stream that the transport polls,
+//! not a task: a session whose agent does not read does not run.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{Status, Streaming};
+
+use crate::{
+    manager::{
+        metrics::Verdict,
+        report::{Reply, Report},
+        sessions::{AgentId, Membership, is_node_name},
+    },
+    rpc::{
+        self,
+        pb::{self, AgentMessage, ManagerMessage, agent_message, manager_message},
+    },
+    settings::Settings,
+    wake::{Answer, Outcome},
+};
+
+use super::Agents;
+
+/// The agent says hello within this time.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Events without any answer; past this many nothing is read until some are answered.
+const MAX_UNANSWERED: usize = 1_024;
+/// Answers on their way out; an event has two at most, one that defers it and the final one.
+const MAX_ANSWERS: usize = 2 * MAX_UNANSWERED;
+/// Events are answered within a second. Past this time their answers were lost for want of room,
+/// and the agent asks again.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// A session that was sent away ends after this time at the latest.
+const DRAIN: Duration = Duration::from_secs(10);
+/// It ends as soon as every event is answered and the agent was silent for this time.
+const QUIET: Duration = Duration::from_millis(200);
+/// The agent comes back to this replica after a random time up to this, in milliseconds.
+const RETRY_AFTER_MS: u64 = 2_000;
+/// Characters of an agent's version and messages that are kept.
+const MAX_TEXT: usize = 200;
+
+/// Why a session ended or was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Another message came before the hello.
+    #[error("the first message of a session must be a hello")]
+    NoHello,
+    /// The hello did not come in time.
+    #[error("no hello came within {HELLO_WITHIN:?}")]
+    HelloLate,
+    /// The hello names no node.
+    #[error("{0:?} is not the name of a Kubernetes node")]
+    Node(String),
+    /// There is no place for another session.
+    #[error("this manager has as many sessions as it can hold; try another replica")]
+    Full,
+    /// The manager shuts down.
+    #[error("this manager is shutting down; try another replica")]
+    ShuttingDown,
+    /// The process stood still; what it reads may be older than it says.
+    #[error("this manager stood still for a while; connect again and repeat what is unanswered")]
+    Frozen,
+    /// The connection broke, or a message could not be read.
+    #[error("the session broke: {0}")]
+    Broken(Status),
+}
+
+impl SessionError {
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoHello => "no-hello",
+            Self::HelloLate => "hello-late",
+            Self::Node(_) => "bad-node-name",
+            Self::Full => "full",
+            Self::ShuttingDown => "shutting-down",
+            Self::Frozen => "frozen",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+impl From<SessionError> for Status {
+    fn from(error: SessionError) -> Self {
+        let text = error.to_string();
+        match error {
+            SessionError::NoHello | SessionError::Node(_) => Self::invalid_argument(text),
+            SessionError::HelloLate => Self::deadline_exceeded(text),
+            SessionError::Full => Self::resource_exhausted(text),
+            SessionError::ShuttingDown | SessionError::Frozen => Self::unavailable(text),
+            SessionError::Broken(status) => status,
+        }
+    }
+}
+
+/// How far a session got.
+enum Phase {
+    Greeting,
+    Configuring,
+    Open,
+    /// Sent away.
+    Draining {
+        until: Instant,
+    },
+    Over,
+}
+
+pub(super) struct Session {
+    agents: Agents,
+    inbound: Streaming<AgentMessage>,
+    phase: Phase,
+    membership: Option<Membership>,
+    settings: watch::Receiver<(u64, Arc<Settings>)>,
+    /// How often the process had stood still when the session began.
+    gaps: (u64, watch::Receiver<u64>),
+    answers: (mpsc::Sender<(u64, Answer)>, mpsc::Receiver<(u64, Answer)>),
+    unanswered: HashSet<u64>,
+    last_event: Instant,
+    /// The agent will send nothing more.
+    half_closed: bool,
+    end: &'static str,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Session {
+    pub(super) fn new(
+        agents: Agents,
+        inbound: Streaming<AgentMessage>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            settings: agents.settings.clone(),
+            gaps: (agents.pulse.gaps(), agents.pulse.subscribe()),
+            agents,
+            inbound,
+            phase: Phase::Greeting,
+            membership: None,
+            answers: mpsc::channel(MAX_ANSWERS),
+            unanswered: HashSet::new(),
+            last_event: Instant::now(),
+            half_closed: false,
+            end: "lost",
+            _place: place,
+        }
+    }
+
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<ManagerMessage, Status>> + Send {
+        stream::unfold(self, |mut session| async move {
+            let message = session.step().await?;
+            Some((message, session))
+        })
+    }
+
+    async fn step(&mut self) -> Option<Result<ManagerMessage, Status>> {
+        match self.next().await {
+            Ok(Some(body)) => Some(Ok(ManagerMessage { body: Some(body) })),
+            Ok(None) => {
+                if !matches!(self.phase, Phase::Over) {
+                    self.end = "closed";
+                }
+                None
+            }
+            Err(error) => {
+                self.end = error.reason();
+                self.phase = Phase::Over;
+                Some(Err(error.into()))
+            }
+        }
+    }
+
+    /// The next message for the agent; none when the session is over.
+    async fn next(&mut self) -> Result<Option<manager_message::Body>, SessionError> {
+        match self.phase {
+            Phase::Greeting => {
+                self.greet().await?;
+                self.phase = Phase::Configuring;
+                Ok(Some(manager_message::Body::Welcome(pb::Welcome {
+                    replica_id: self.agents.replica.to_string(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                })))
+            }
+            Phase::Configuring => {
+                self.phase = Phase::Open;
+                Ok(Some(self.configuration()))
+            }
+            Phase::Open => self.serve().await,
+            Phase::Draining { until } => Ok(self.drain(until).await),
+            // The error was the last message.
+            Phase::Over => Ok(None),
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(), SessionError> {
+        let message = timeout(HELLO_WITHIN, self.inbound.message())
+            .await
+            .map_err(|_| SessionError::HelloLate)?
+            .map_err(SessionError::Broken)?;
+        let Some(agent_message::Body::Hello(hello)) = message.and_then(|message| message.body)
+        else {
+            return Err(SessionError::NoHello);
+        };
+        if !is_node_name(&hello.node_name) {
+            let shown = hello.node_name.chars().take(64).collect();
+            return Err(SessionError::Node(shown));
+        }
+        let version = cut(&hello.version);
+        tracing::info!(node = hello.node_name, version, "agent connected");
+        let id = AgentId {
+            node: hello.node_name.into(),
+            boot_id: hello.boot_id,
+        };
+        self.membership = Some(self.agents.sessions.join(id, version));
+        Ok(())
+    }
+
+    async fn serve(&mut self) -> Result<Option<manager_message::Body>, SessionError> {
+        loop {
+            if self.half_closed && self.unanswered.is_empty() {
+                return Ok(None);
+            }
+            let full = self.unanswered.len() >= MAX_UNANSWERED;
+            tokio::select! {
+                biased;
+                Ok(()) = self.gaps.1.changed() => return Err(self.frozen()),
+                Some(answer) = self.answers.1.recv() => return Ok(Some(self.ack(answer))),
+                () = self.agents.token.cancelled() => return Ok(Some(self.send_away())),
+                Ok(()) = self.settings.changed() => return Ok(Some(self.configuration())),
+                () = sleep_until(self.last_event + ANSWERED_WITHIN), if full || self.half_closed => {
+                    self.unanswered.clear();
+                }
+                message = self.inbound.message(), if !full && !self.half_closed => {
+                    self.take(message.map_err(SessionError::Broken)?)?;
+                }
+            }
+        }
+    }
+
+    fn send_away(&mut self) -> manager_message::Body {
+        let until = Instant::now() + DRAIN;
+        self.phase = Phase::Draining { until };
+        manager_message::Body::GoAway(pb::GoAway {
+            reason: "this manager is shutting down".into(),
+            retry_after_ms: fastrand::u64(0..RETRY_AFTER_MS),
+        })
+    }
+
+    /// Answers what still comes, and ends when nothing does.
+    async fn drain(&mut self, until: Instant) -> Option<manager_message::Body> {
+        let mut quiet = Instant::now() + QUIET;
+        loop {
+            let done = self.unanswered.is_empty();
+            if self.half_closed && done {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                Some(answer) = self.answers.1.recv() => return Some(self.ack(answer)),
+                () = sleep_until(quiet), if done => return None,
+                () = sleep_until(until) => return None,
+                message = self.inbound.message(), if !self.half_closed => {
+                    // An agent that breaks off has gone, as it was asked to.
+                    self.take(message.ok()?).ok()?;
+                    quiet = Instant::now() + QUIET;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Option<AgentMessage>) -> Result<(), SessionError> {
+        let Some(message) = message else {
+            self.half_closed = true;
+            return Ok(());
+        };
+        match message.body {
+            Some(agent_message::Body::Event(event)) => self.event(&event),
+            Some(agent_message::Body::ConfigurationStatus(status)) => {
+                self.configured(&status);
+                Ok(())
+            }
+            // A second hello changes nothing; what a newer agent may say is not for us.
+            Some(agent_message::Body::Hello(_)) | None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, event: &pb::Event) -> Result<(), SessionError> {
+        if self.agents.pulse.gaps() != self.gaps.0 {
+            return Err(self.frozen());
+        }
+        let Some(membership) = &self.membership else {
+            return Err(SessionError::NoHello);
+        };
+        let now = Instant::now();
+        self.last_event = now;
+        self.unanswered.insert(event.seq);
+        let reply = Reply::new(event.seq, self.answers.0.clone());
+        let (answer, verdict) = match rpc::wake(event) {
+            Ok((wake, age)) => match now.into_std().checked_sub(age) {
+                Some(heard_at) => {
+                    self.agents.reports.report(Report {
+                        node: membership.node().clone(),
+                        wake,
+                        heard_at,
+                        deferred: event.deferred,
+                        reply,
+                    });
+                    return Ok(());
+                }
+                None => {
+                    let message = "heard before this machine was built".into();
+                    (Answer::Final(Outcome::Expired, message), Verdict::Expired)
+                }
+            },
+            Err(error) => {
+                let answer = Answer::Final(Outcome::Invalid, error.to_string());
+                (answer, Verdict::Invalid)
+            }
+        };
+        self.agents.metrics.reported(verdict);
+        if !reply.send(answer) {
+            self.agents.metrics.dropped_answers.inc();
+        }
+        Ok(())
+    }
+
+    fn configured(&self, status: &pb::ConfigurationStatus) {
+        let Some(membership) = &self.membership else {
+            return;
+        };
+        let failed: Vec<String> = status
+            .listeners
+            .iter()
+            .filter(|listener| !listener.error.is_empty())
+            .map(|listener| cut(&format!("{}: {}", listener.name, listener.error)))
+            .take(8)
+            .collect();
+        let trouble = if status.accepted && failed.is_empty() {
+            None
+        } else {
+            Some(cut(&format!("{} {}", status.message, failed.join("; "))))
+        };
+        let (node, generation) = (&**membership.node(), status.generation);
+        match &trouble {
+            None => tracing::info!(node, generation, "agent configured"),
+            Some(trouble) => tracing::warn!(
+                node,
+                generation,
+                accepted = status.accepted,
+                trouble,
+                "agent could not do all that was asked"
+            ),
+        }
+        if status.accepted {
+            membership.configured(generation, trouble);
+        }
+    }
+
+    fn ack(&mut self, (seq, answer): (u64, Answer)) -> manager_message::Body {
+        self.unanswered.remove(&seq);
+        manager_message::Body::Ack(rpc::ack(seq, &answer))
+    }
+
+    fn configuration(&mut self) -> manager_message::Body {
+        let (generation, settings) = self.settings.borrow_and_update().clone();
+        if let Some(membership) = &self.membership {
+            membership.sent(generation);
+        }
+        manager_message::Body::Configuration(rpc::configuration(generation, &settings))
+    }
+
+    fn frozen(&self) -> SessionError {
+        self.agents.metrics.reported(Verdict::Frozen);
+        SessionError::Frozen
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.agents.metrics.ended(self.end);
+        if let Some(membership) = &self.membership {
+            let node = &**membership.node();
+            tracing::info!(node, reason = self.end, "agent disconnected");
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.trim().chars().take(MAX_TEXT).collect()
+}

@@ -1,0 +1,182 @@
+//! Owns [`Sessions`]: which agents are connected, and whether each has put the newest
+//! configuration into force.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::metrics::Metrics;
+
+/// Sessions at most, those that have not said hello yet included: twice the nodes of the largest
+/// cluster, as the old and the new agent of a node overlap.
+const MAX_SESSIONS: u32 = 16_384;
+
+/// Names an agent process: the old and the new agent of a node are two.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AgentId {
+    /// The node that it runs on.
+    pub node: Arc<str>,
+    /// Chosen by the process when it started.
+    pub boot_id: u64,
+}
+
+/// What is known of a connected agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its version, for people.
+    pub version: String,
+    /// The newest configuration that is in force there.
+    pub configured: Option<u64>,
+    /// What it could not do of that, for people.
+    pub trouble: Option<String>,
+    ticket: u64,
+}
+
+/// The sessions of this manager.
+#[derive(Debug)]
+pub struct Sessions {
+    places: Arc<Semaphore>,
+    roll: Mutex<Roll>,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct Roll {
+    agents: HashMap<AgentId, Agent>,
+    newest: u64,
+    tickets: u64,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(MAX_SESSIONS as usize)),
+            roll: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// Takes a place for one more session; none where all are taken.
+    #[must_use]
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits until every session is over.
+    pub async fn drained(&self) {
+        // Fails only for a closed semaphore, and nobody closes it.
+        let _ = self.places.acquire_many(MAX_SESSIONS).await;
+    }
+
+    /// The agents that are connected now.
+    #[must_use]
+    pub fn agents(&self) -> Vec<(AgentId, Agent)> {
+        let roll = self.roll();
+        let agents = roll.agents.iter();
+        agents
+            .map(|(id, agent)| (id.clone(), agent.clone()))
+            .collect()
+    }
+
+    /// Takes an agent in until the membership is dropped. A second session of the same process
+    /// takes the place of the first.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, id: AgentId, version: String) -> Membership {
+        let mut roll = self.roll();
+        roll.tickets += 1;
+        let agent = Agent {
+            version,
+            configured: None,
+            trouble: None,
+            ticket: roll.tickets,
+        };
+        let membership = Membership {
+            sessions: self.clone(),
+            ticket: agent.ticket,
+            id: id.clone(),
+        };
+        roll.agents.insert(id, agent);
+        self.count(&roll);
+        membership
+    }
+
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, roll: &Roll) {
+        let newest = Some(roll.newest);
+        let configured = roll
+            .agents
+            .values()
+            .filter(|agent| agent.configured == newest);
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.configured.set(gauge(configured.count()));
+        self.metrics.connected.set(gauge(roll.agents.len()));
+    }
+}
+
+/// An agent's place among the sessions; dropping it leaves.
+#[derive(Debug)]
+pub struct Membership {
+    sessions: Arc<Sessions>,
+    id: AgentId,
+    ticket: u64,
+}
+
+impl Membership {
+    /// The node of this agent.
+    #[must_use]
+    pub fn node(&self) -> &Arc<str> {
+        &self.id.node
+    }
+
+    /// Notes that a configuration was sent.
+    pub fn sent(&self, generation: u64) {
+        let mut roll = self.sessions.roll();
+        if generation > roll.newest {
+            roll.newest = generation;
+            self.sessions.count(&roll);
+        }
+    }
+
+    /// Notes that a configuration is in force, and what could not be done of it.
+    pub fn configured(&self, generation: u64, trouble: Option<String>) {
+        let mut roll = self.sessions.roll();
+        let own = roll
+            .agents
+            .get_mut(&self.id)
+            .filter(|agent| agent.ticket == self.ticket);
+        if let Some(agent) = own {
+            agent.configured = Some(generation);
+            agent.trouble = trouble;
+            self.sessions.count(&roll);
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut roll = self.sessions.roll();
+        let own = roll
+            .agents
+            .get(&self.id)
+            .is_some_and(|agent| agent.ticket == self.ticket);
+        if own {
+            roll.agents.remove(&self.id);
+            self.sessions.count(&roll);
+        }
+    }
+}
+
+/// The characters of a Kubernetes node's name, of which there are 253 at most.
+#[must_use]
+pub fn is_node_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    (1..=253).contains(&text.len()) && text.bytes().all(fits)
+}

@@ -1,0 +1,287 @@
+//! Owns the call that starts a VM, and what its answers mean.
+//!
+//! The answer alone never decides: the losers of a race are told "internal error", a VM that is
+//! stopping is "already running", and an accepted start may come to nothing. So most answers mean
+//! "look at the VM again".
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, StatusCode, header};
+use kube::{Api, Client, client::Body};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    kubevirt::VirtualMachine,
+    manager::vm::{Vm, VmKey},
+};
+
+/// What an answer to a start means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// The request is recorded; the VM will show what comes of it.
+    Accepted,
+    /// Only the VM can tell.
+    Recheck {
+        /// Why the call may have come to nothing, for people.
+        why: String,
+        /// Whether this call may have started the VM nevertheless.
+        effective: bool,
+    },
+    /// The VM does not exist any more.
+    Gone,
+    /// We may not start it; only a change of rights helps.
+    Forbidden(String),
+    /// This VM cannot be started by a wake, whatever is done.
+    Unsupported(String),
+    /// KubeVirt refuses to start the VM until somebody changes something.
+    Refused(String),
+    /// Nothing wrong with the VM: ask again.
+    Retry {
+        /// No sooner than the server says.
+        after: Option<Duration>,
+        /// What was in the way, for people.
+        why: String,
+        /// Whether this call may have started the VM nevertheless.
+        effective: bool,
+    },
+    /// The server does not understand the call.
+    Bug(String),
+}
+
+impl Answered {
+    /// Whether the VM may be starting because of this call.
+    #[must_use]
+    pub fn may_have_started(&self) -> bool {
+        match self {
+            Self::Accepted => true,
+            Self::Recheck { effective, .. } | Self::Retry { effective, .. } => *effective,
+            _ => false,
+        }
+    }
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Recheck { .. } => "recheck",
+            Self::Gone => "gone",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unsupported(_) => "unsupported",
+            Self::Refused(_) => "refused",
+            Self::Retry { .. } => "unavailable",
+            Self::Bug(_) => "not-understood",
+        }
+    }
+}
+
+/// What reading a VM brought.
+#[derive(Debug, Clone)]
+pub enum Reread {
+    /// The VM as it is now.
+    Vm(Arc<Vm>),
+    /// It does not exist any more.
+    Gone,
+    /// It could not be read, for the reason given.
+    Failed(String),
+}
+
+/// Where KubeVirt's API is missing, it is not worth asking more often than this.
+const API_MISSING_PAUSE: Duration = Duration::from_secs(10);
+/// A server that asks for a longer pause is asked again after this one.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How often a connection to the API server is used at least; both ends close one that is idle for
+/// 90 s.
+const WARM: Duration = Duration::from_secs(30);
+/// Characters of a server's text that are passed on.
+const MAX_TEXT: usize = 300;
+
+/// Makes the calls.
+#[derive(Clone)]
+pub struct Starter {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Starter {
+    /// Calls by `client` take at most `timeout`. The client must not retry by itself, or one wake
+    /// would become many calls.
+    #[must_use]
+    pub fn new(client: Client, timeout: Duration) -> Self {
+        Self { client, timeout }
+    }
+
+    /// Asks KubeVirt to start a VM: one request, whatever comes of it.
+    pub async fn start(&self, key: &VmKey) -> Answered {
+        match tokio::time::timeout(self.timeout, self.put(key)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answered::Retry {
+                after: None,
+                why: format!("the API server cannot be reached: {}", chain(&error)),
+                effective: true,
+            },
+            Err(_) => Answered::Recheck {
+                why: format!("KubeVirt did not answer within {:?}", self.timeout),
+                effective: true,
+            },
+        }
+    }
+
+    async fn put(&self, VmKey { namespace, name }: &VmKey) -> kube::Result<Answered> {
+        // Without an Accept header: the route produces nothing, and refuses to produce JSON.
+        let request = Request::put(format!(
+            "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}/start"
+        ))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(b"{}".to_vec()))
+        .map_err(kube::Error::HttpError)?;
+        let response = self.client.send(request).await?;
+        let (status, after) = (response.status(), retry_after(response.headers()));
+        if status.is_success() {
+            return Ok(Answered::Accepted);
+        }
+        let body = response.into_body().collect_bytes().await?;
+        Ok(classify(status, &String::from_utf8_lossy(&body), after))
+    }
+
+    /// Keeps a connection to the API server open until `token` is cancelled, so that a start after
+    /// a long silence need not wait for a handshake.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub async fn keep_warm(self, token: CancellationToken) -> anyhow::Result<()> {
+        let beat = async {
+            loop {
+                // Whether it succeeds shows elsewhere.
+                let _ = tokio::time::timeout(self.timeout, self.client.apiserver_version()).await;
+                tokio::time::sleep(WARM).await;
+            }
+        };
+        token.run_until_cancelled(beat).await;
+        Ok(())
+    }
+
+    /// Reads a VM.
+    pub async fn read(&self, key: &VmKey) -> Reread {
+        let api = Api::<VirtualMachine>::namespaced(self.client.clone(), &key.namespace);
+        match tokio::time::timeout(self.timeout, api.get_opt(&key.name)).await {
+            Ok(Ok(Some(vm))) => Reread::Vm(Arc::new(vm.into())),
+            Ok(Ok(None)) => Reread::Gone,
+            Ok(Err(error)) => Reread::Failed(format!(
+                "the virtual machine cannot be read: {}",
+                chain(&error)
+            )),
+            Err(_) => Reread::Failed("the API server does not answer".into()),
+        }
+    }
+}
+
+/// Reads the pause that a server asks for.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// The messages of an error and of what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = cause.source();
+    }
+    text.chars().take(MAX_TEXT).collect()
+}
+
+/// The part of a `Status` object that says something.
+#[derive(Deserialize)]
+struct StatusBody {
+    kind: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// Says what an answer means, by its status code, its body, and the pause that it asks for. The
+/// texts are KubeVirt's (`pkg/virt-api/rest`) and the API server's.
+#[must_use]
+pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answered {
+    let object = serde_json::from_str::<StatusBody>(body)
+        .ok()
+        .filter(|object| object.kind == "Status");
+    let text = object
+        .as_ref()
+        .map_or(body.trim(), |object| &object.message);
+    let shown: String = text.chars().take(MAX_TEXT).collect();
+    let why = format!("KubeVirt answered {}: {shown}", status.as_u16());
+    match status.as_u16() {
+        200..=299 => Answered::Accepted,
+        401 | 403 => Answered::Forbidden(why),
+        404 if object.is_some() && text.contains("\" not found") => Answered::Gone,
+        // In plain text: nobody serves this group, so KubeVirt is not installed, or is going.
+        404 => Answered::Retry {
+            after: after.or(Some(API_MISSING_PAUSE)),
+            why: format!("KubeVirt's API is not there: {shown}"),
+            effective: false,
+        },
+        409 => conflict(text, why),
+        408 | 429 | 503 => Answered::Retry {
+            after,
+            why,
+            effective: false,
+        },
+        500 => internal_error(text, why),
+        501..=599 => Answered::Recheck {
+            why,
+            effective: true,
+        },
+        _ => Answered::Bug(why),
+    }
+}
+
+fn conflict(text: &str, why: String) -> Answered {
+    if text.contains("Once does not support manual start") {
+        Answered::Unsupported(why)
+    } else if text.contains("recovery required") {
+        Answered::Refused(why)
+    } else {
+        // Already running (or stopping!), kept on by KubeVirt, or being restarted by it.
+        Answered::Recheck {
+            why,
+            effective: false,
+        }
+    }
+}
+
+fn internal_error(text: &str, why: String) -> Answered {
+    let passing = text.contains("until snapshot") || text.contains("until restore");
+    if text.contains("failed calling webhook") {
+        Answered::Retry {
+            after: None,
+            why,
+            effective: false,
+        }
+    } else if passing {
+        Answered::Recheck {
+            why,
+            effective: false,
+        }
+    } else if text.contains("denied the request") {
+        Answered::Refused(why)
+    } else {
+        // A lost race, a change under way, or something unknown.
+        Answered::Recheck {
+            why,
+            effective: true,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Owns the waker: performs what the start intents decide, and brings them the news.
+
+mod changes;
+mod front;
+mod journal;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::manager::{
+    directory::Directory,
+    events::Events,
+    intents::{Action, Admission, Call, Intents, Limits},
+    metrics::{Metrics, Stage, Verdict},
+    report::Report,
+    start::{Answered, Reread, Starter},
+    vm::Vm,
+};
+
+pub use changes::Changes;
+pub use front::{Freshness, Front};
+pub use journal::Journal;
+
+/// Wakes on their way to the waker; past this many, agents are asked to come again.
+const MAX_WAITING: usize = 8_192;
+/// Wakes taken in at once before anything else is looked at.
+const BATCH: usize = 256;
+/// Calls under way at the end are waited for so long.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+
+/// A wake whose VM is known and selected.
+pub(in crate::manager) type Wakeable = (Report, Arc<Vm>);
+
+/// What the waker works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Which VM is meant.
+    pub directory: Arc<Directory>,
+    /// Who calls KubeVirt.
+    pub starter: Starter,
+    /// Who tells the owners of VMs.
+    pub events: Events,
+    /// Who writes log lines.
+    pub journal: Arc<Journal>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Performs the start intents.
+pub struct Waker {
+    tools: Tools,
+    intents: Intents,
+    queue: mpsc::Receiver<Wakeable>,
+    changes: Arc<Changes>,
+    calls: JoinSet<Done>,
+}
+
+/// A call that has ended.
+enum Done {
+    Start(Arc<str>, u64, Answered),
+    Read(Arc<str>, u64, Reread),
+}
+
+impl Waker {
+    /// Makes a waker and the way to hand it wakes.
+    #[must_use]
+    pub fn new(limits: Limits, tools: Tools) -> (Self, mpsc::Sender<Wakeable>) {
+        let (sender, queue) = mpsc::channel(MAX_WAITING);
+        let waker = Self {
+            tools,
+            intents: Intents::new(limits, fastrand::u64(..)),
+            queue,
+            changes: Arc::new(Changes::default()),
+            calls: JoinSet::new(),
+        };
+        (waker, sender)
+    }
+
+    /// Who is to be told of changes of VMs.
+    #[must_use]
+    pub fn changes(&self) -> Arc<Changes> {
+        self.changes.clone()
+    }
+
+    /// Starts VMs until `token` is cancelled and the calls under way then have ended.
+    ///
+    /// # Errors
+    ///
+    /// A call panicked.
+    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+        while !token.is_cancelled() {
+            let now = Instant::now();
+            let due = self.intents.next_due(now.into_std());
+            let due = due.map_or(now + Duration::from_secs(3_600), Instant::from_std);
+            tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                Some(done) = self.calls.join_next() => self.done(done)?,
+                () = self.changes.some() => self.news(),
+                () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
+                Some(wake) = self.queue.recv() => self.admit(wake),
+            }
+            self.perform();
+        }
+        self.close().await
+    }
+
+    async fn close(mut self) -> anyhow::Result<()> {
+        let end = Instant::now() + LAST_CALLS;
+        self.intents.close(Instant::now().into_std());
+        self.perform();
+        while self.intents.under_way() > 0 {
+            tokio::select! {
+                Some(done) = self.calls.join_next() => self.done(done)?,
+                () = self.changes.some() => self.news(),
+                Some(wake) = self.queue.recv() => self.admit(wake),
+                () = sleep_until(end) => break,
+            }
+            self.perform();
+        }
+        let open = self.intents.len();
+        if open > 0 {
+            tracing::info!(
+                open,
+                "wakes that are not settled are left to the other managers"
+            );
+        }
+        // Who was admitted late still hears that it has to go elsewhere.
+        self.queue.close();
+        while let Ok(Some(wake)) = timeout_at(end, self.queue.recv()).await {
+            self.admit(wake);
+            self.perform();
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, first: Wakeable) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some((report, vm)) = next else { return };
+            self.wake(report, vm);
+            next = self.queue.try_recv().ok();
+        }
+        if let Some((report, vm)) = next {
+            self.wake(report, vm);
+        }
+    }
+
+    fn wake(&mut self, report: Report, vm: Arc<Vm>) {
+        let now = Instant::now().into_std();
+        let uid = vm.uid.clone();
+        // First asked to be told of changes, then looked: no change falls in between.
+        self.changes.follow(&uid);
+        let current = self.tools.directory.vm(&vm.key);
+        let current = current.filter(|current| current.uid == uid);
+        let gone = current.is_none();
+        let admission = self.intents.wake(report, current.unwrap_or(vm), now);
+        if gone {
+            self.intents.deleted(&uid, now);
+        }
+        if !self.intents.contains(&uid) {
+            self.changes.unfollow(&uid);
+        }
+        self.tools.metrics.reported(match admission {
+            Admission::Opened => Verdict::Opened,
+            Admission::Joined => Verdict::Joined,
+            Admission::Answered => Verdict::Answered,
+            Admission::Busy => Verdict::Busy,
+        });
+    }
+
+    fn news(&mut self) {
+        let now = Instant::now().into_std();
+        for (uid, vm) in self.changes.take() {
+            match vm {
+                Some(vm) => self.intents.changed(&vm, now),
+                None => self.intents.deleted(&uid, now),
+            }
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, JoinError>) -> anyhow::Result<()> {
+        let now = Instant::now().into_std();
+        match done? {
+            Done::Start(uid, id, answer) => {
+                self.tools.metrics.answered(answer.as_str());
+                self.tools.journal.answered(&answer);
+                self.intents.answered(&uid, id, answer, now);
+            }
+            Done::Read(uid, id, read) => self.intents.reread(&uid, id, read, now),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self) {
+        for action in self.intents.take_actions() {
+            match action {
+                Action::Call(call, id, vm) => self.call(call, id, vm),
+                Action::Answer(reply, answer) => {
+                    if !reply.send(answer) {
+                        self.tools.metrics.dropped_answers.inc();
+                    }
+                }
+                Action::Settled(settled) => {
+                    let now = Instant::now().into_std();
+                    if !self.intents.contains(&settled.vm.uid) {
+                        self.changes.unfollow(&settled.vm.uid);
+                    }
+                    let metrics = &self.tools.metrics;
+                    metrics.decided(settled.outcome);
+                    for (stage, time) in [
+                        (Stage::Queue, settled.queued),
+                        (Stage::Api, settled.called),
+                        (Stage::Confirmed, settled.confirmed),
+                    ] {
+                        if let Some(time) = time {
+                            metrics.took(stage, time);
+                        }
+                    }
+                    self.tools.journal.settled(&settled, now);
+                    self.tools.events.settled(&settled, now);
+                }
+            }
+        }
+        let metrics = &self.tools.metrics;
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.intents.set(gauge(self.intents.len()));
+        metrics.calls.set(gauge(self.intents.under_way()));
+        metrics
+            .evicted_marks
+            .set(i64::try_from(self.intents.evicted()).unwrap_or(i64::MAX));
+    }
+
+    fn call(&mut self, call: Call, id: u64, vm: Arc<Vm>) {
+        let starter = self.tools.starter.clone();
+        self.calls.spawn(async move {
+            let uid = vm.uid.clone();
+            match call {
+                Call::Start => Done::Start(uid, id, starter.start(&vm.key).await),
+                Call::Read => Done::Read(uid, id, starter.read(&vm.key).await),
+            }
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! Owns [`Front`]: takes reports from all sessions at once, answers what cannot be woken, and
+//! hands the rest to the waker.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    admin::Gate,
+    manager::{
+        directory::{Directory, Lookup, Refusal},
+        events::Events,
+        metrics::{Metrics, Stage, Verdict},
+        report::{Report, Reports},
+        vm::{Vm, VmKey},
+    },
+    wake::{Answer, Outcome, Wake},
+};
+
+use super::{Journal, Tools, Wakeable};
+
+/// An agent that finds no room comes again after this time.
+const BUSY: Duration = Duration::from_secs(2);
+/// VMs named where an address is ambiguous.
+const MAX_NAMED: usize = 8;
+
+/// How old a wake may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Freshness {
+    /// A fresh one.
+    pub event_ttl: Duration,
+    /// One that a manager deferred.
+    pub wake_deadline: Duration,
+}
+
+/// Decides what needs no start.
+pub struct Front {
+    directory: Arc<Directory>,
+    queue: mpsc::Sender<Wakeable>,
+    freshness: Freshness,
+    /// Open once all VMs and configs were listed; until then nothing is known not to exist.
+    listed: Vec<Gate>,
+    events: Events,
+    journal: Arc<Journal>,
+    metrics: Metrics,
+}
+
+impl Front {
+    /// Hands to `queue` what the directory of `tools` allows. Before the gates are open, what is
+    /// not found is deferred.
+    #[must_use]
+    pub fn new(
+        tools: Tools,
+        queue: mpsc::Sender<Wakeable>,
+        freshness: Freshness,
+        listed: Vec<Gate>,
+    ) -> Self {
+        Self {
+            directory: tools.directory,
+            queue,
+            freshness,
+            listed,
+            events: tools.events,
+            journal: tools.journal,
+            metrics: tools.metrics,
+        }
+    }
+
+    fn hand_on(&self, report: Report, vm: Arc<Vm>) {
+        let (report, why) = match self.queue.try_send((report, vm)) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full((report, _))) => (report, "this manager is busy"),
+            Err(mpsc::error::TrySendError::Closed((report, _))) => {
+                (report, "this manager is shutting down")
+            }
+        };
+        self.defer(&report, why);
+    }
+
+    fn defer(&self, report: &Report, why: &str) {
+        self.metrics.reported(Verdict::Busy);
+        self.answer(report, Answer::Deferred(BUSY, why.into()));
+    }
+
+    fn reject(&self, report: &Report, vm: Option<&VmKey>, outcome: Outcome, why: String) {
+        let verdict = match outcome {
+            Outcome::Expired => Verdict::Expired,
+            _ => Verdict::Rejected,
+        };
+        self.metrics.reported(verdict);
+        self.metrics.decided(outcome);
+        self.journal.rejected(report, vm, outcome, &why, now());
+        self.answer(report, Answer::Final(outcome, why));
+    }
+
+    fn answer(&self, report: &Report, answer: Answer) {
+        if !report.reply.send(answer) {
+            self.metrics.dropped_answers.inc();
+        }
+    }
+
+    fn not_selected(&self, report: &Report, vm: &Arc<Vm>, why: Refusal) {
+        let target = report.wake.target;
+        let text = format!("{} has the address {target}, but {why}", vm.key);
+        let outcome = match why {
+            Refusal::Password => Outcome::WrongPassword,
+            Refusal::NoConfig | Refusal::Source | Refusal::Receiver => Outcome::NotSelected,
+        };
+        // The owner of a VM that no config selects has not asked to be told.
+        if matches!(why, Refusal::Password | Refusal::Source) {
+            self.events.ignored(vm, report, &why.to_string(), now());
+        }
+        self.reject(report, Some(&vm.key), outcome, text);
+    }
+}
+
+impl Reports for Front {
+    fn report(&self, report: Report) {
+        let age = now().saturating_duration_since(report.heard_at);
+        let limit = if report.deferred {
+            self.freshness.wake_deadline
+        } else {
+            self.metrics.took(Stage::Agent, age);
+            self.freshness.event_ttl
+        };
+        if age >= limit {
+            let why = format!("heard {age:.1?} ago; a wake older than {limit:?} starts nothing");
+            return self.reject(&report, None, Outcome::Expired, why);
+        }
+        let target = report.wake.target;
+        let lookup = self.directory.look_up(&report.wake);
+        if !matches!(lookup, Lookup::Wakeable { .. }) && !self.listed.iter().all(Gate::is_open) {
+            return self.defer(
+                &report,
+                "this manager does not know all virtual machines yet",
+            );
+        }
+        match lookup {
+            Lookup::Wakeable { vm, .. } => self.hand_on(report, vm),
+            Lookup::NotFound => {
+                let why = format!("no virtual machine has the address {target} in its spec");
+                self.reject(&report, None, Outcome::NotFound, why);
+            }
+            Lookup::Missing(key) => {
+                let why = format!("a WolConfig maps {target} to {key}, which does not exist");
+                self.reject(&report, Some(&key), Outcome::NotFound, why);
+            }
+            Lookup::NotSelected { vm, why } => self.not_selected(&report, &vm, why),
+            Lookup::Ambiguous(keys) => {
+                let names: Vec<String> = keys
+                    .iter()
+                    .take(MAX_NAMED)
+                    .map(ToString::to_string)
+                    .collect();
+                let count = keys.len();
+                let names = names.join(", ");
+                let why = format!("{count} virtual machines have the address {target}: {names}");
+                self.reject(&report, None, Outcome::Ambiguous, why);
+            }
+        }
+    }
+
+    fn vm(&self, wake: &Wake) -> Option<Arc<Vm>> {
+        match self.directory.look_up(wake) {
+            Lookup::Wakeable { vm, .. } | Lookup::NotSelected { vm, .. } => Some(vm),
+            Lookup::NotFound | Lookup::Missing(_) | Lookup::Ambiguous(_) => None,
+        }
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

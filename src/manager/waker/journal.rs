@@ -1,0 +1,105 @@
+//! Owns the log lines about wakes: one for each decision, but a flood of packets is no flood of
+//! lines.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    dedup::{Verdict, Window},
+    mac::MacAddr,
+    manager::{intents::Settled, report::Report, start::Answered, throttle::Throttle, vm::VmKey},
+    wake::Outcome,
+};
+
+/// The same decision about the same address is written once in this time.
+const REPEATED_AFTER: Duration = Duration::from_secs(10);
+/// Decisions remembered for that.
+const MAX_DECISIONS: usize = 4_096;
+/// Lines per second about packets that woke nothing, and lines at once.
+const RATE: u32 = 20;
+const BURST: u32 = 100;
+
+/// Writes log lines.
+#[derive(Debug)]
+pub struct Journal {
+    limits: Mutex<(Window<(MacAddr, Outcome)>, Throttle)>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        let window = Window::new(REPEATED_AFTER, MAX_DECISIONS);
+        Self {
+            limits: Mutex::new((window, Throttle::new(RATE, BURST))),
+        }
+    }
+}
+
+impl Journal {
+    /// A wake was decided. Starts are always written.
+    pub fn settled(&self, settled: &Settled, now: Instant) {
+        let Settled {
+            report,
+            vm,
+            outcome,
+            message,
+            reporters,
+            ..
+        } = settled;
+        if *outcome == Outcome::Started || self.is_news(report, *outcome, now) {
+            line(report, Some(&vm.key), *outcome, message, *reporters);
+        }
+    }
+
+    /// A packet named nothing that it may wake.
+    pub fn rejected(
+        &self,
+        report: &Report,
+        vm: Option<&VmKey>,
+        outcome: Outcome,
+        message: &str,
+        now: Instant,
+    ) {
+        if self.is_news(report, outcome, now) {
+            line(report, vm, outcome, message, 1);
+        }
+    }
+
+    /// What only an admin can mend is told at once, not only when a wake is given up.
+    pub fn answered(&self, answer: &Answered) {
+        match answer {
+            Answered::Forbidden(why) => tracing::error!(
+                why,
+                "not allowed to start virtual machines; the manager's ClusterRole needs update on \
+                 virtualmachines/start in subresources.kubevirt.io"
+            ),
+            Answered::Bug(why) => {
+                tracing::error!(why, "KubeVirt does not understand how we start machines");
+            }
+            _ => {}
+        }
+    }
+
+    fn is_news(&self, report: &Report, outcome: Outcome, now: Instant) -> bool {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let (window, throttle) = &mut *limits;
+        window.admit((report.wake.target, outcome), now) == Verdict::First && throttle.admit(now)
+    }
+}
+
+fn line(report: &Report, vm: Option<&VmKey>, outcome: Outcome, reason: &str, reports: usize) {
+    let origin = &report.wake.origin;
+    tracing::info!(
+        mac = %report.wake.target,
+        vm = vm.map(|key| &*key.name),
+        namespace = vm.map(|key| &*key.namespace),
+        node = &*report.node,
+        iface = &*origin.interface,
+        source = origin.source.map(tracing::field::display),
+        outcome = outcome.as_str(),
+        reports,
+        reason,
+        "wake"
+    );
+}

@@ -1,0 +1,136 @@
+//! What every answer of KubeVirt and of the API server to a start means.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use kubevirt_wol::manager::start::{Answered, classify};
+
+const ONCE: &str = "Once does not support manual start requests";
+const ALWAYS: &str = "Always does not support manual start requests";
+const LOST: &str =
+    "Internal error occurred: the server rejected our request due to an error in our request";
+const UNDERWAY: &str =
+    "Internal error occurred: unable to complete request: stop/start already underway";
+const SNAPSHOT: &str = "Internal error occurred: admission webhook \"vm\" denied the request: Cannot update vm running state until snapshot \"s\" completes";
+const RESTORE: &str = "Internal error occurred: admission webhook \"vm\" denied the request: Cannot update VM runStrategy until restore \"r\" completes";
+const DENIED: &str = "Internal error occurred: admission webhook \"vm\" denied the request: spec.template.spec.domain.cpu is odd";
+const WEBHOOK: &str = "Internal error occurred: failed calling webhook \"vm\": connection refused";
+
+fn object(code: u16, message: &str) -> String {
+    serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
+    })
+    .to_string()
+}
+
+/// The word for what an answer means, and whether it may have started the VM.
+fn meaning(code: u16, body: &str) -> (&'static str, bool) {
+    let answer = classify(StatusCode::from_u16(code).unwrap(), body, None);
+    (answer.as_str(), answer.may_have_started())
+}
+
+#[test]
+fn status_objects_mean_what_the_table_says() {
+    for (code, message, expected) in [
+        (
+            400,
+            "Can not unmarshal Request body to struct",
+            ("not-understood", false),
+        ),
+        (401, "Unauthorized", ("forbidden", false)),
+        (
+            403,
+            "cannot update resource \"virtualmachines/start\"",
+            ("forbidden", false),
+        ),
+        (
+            404,
+            "virtualmachine.kubevirt.io \"x\" not found",
+            ("gone", false),
+        ),
+        (
+            404,
+            "the server could not find the requested resource",
+            ("unavailable", false),
+        ),
+        (405, "method not allowed", ("not-understood", false)),
+        (406, "not acceptable", ("not-understood", false)),
+        (409, "VM is already running", ("recheck", false)),
+        (409, ALWAYS, ("recheck", false)),
+        (409, ONCE, ("unsupported", false)),
+        (
+            409,
+            "RerunOnFailure does not support starting VM from failed state",
+            ("recheck", false),
+        ),
+        (409, "VM recovery required", ("refused", false)),
+        (500, LOST, ("recheck", true)),
+        (500, UNDERWAY, ("recheck", true)),
+        (500, SNAPSHOT, ("recheck", false)),
+        (500, RESTORE, ("recheck", false)),
+        (500, DENIED, ("refused", false)),
+        (500, WEBHOOK, ("unavailable", false)),
+        (500, "etcdserver: request timed out", ("recheck", true)),
+        (
+            503,
+            "the server is currently unable to handle the request",
+            ("unavailable", false),
+        ),
+        (
+            504,
+            "Timeout: request did not complete within 60s",
+            ("recheck", true),
+        ),
+        (429, "too many requests", ("unavailable", false)),
+    ] {
+        assert_eq!(
+            meaning(code, &object(code, message)),
+            expected,
+            "{code} {message}"
+        );
+    }
+}
+
+#[test]
+fn answers_in_plain_text_or_empty_ones_mean_what_the_table_says() {
+    for (code, body, expected) in [
+        (202, "", ("accepted", true)),
+        (200, "", ("accepted", true)),
+        (401, "not authorised", ("forbidden", false)),
+        (404, "404 page not found\n", ("unavailable", false)),
+        (406, "406: Not Acceptable", ("not-understood", false)),
+        (409, "", ("recheck", false)),
+        (500, "", ("recheck", true)),
+        (502, "bad gateway", ("recheck", true)),
+        (
+            503,
+            "error trying to reach service: dial tcp: refused",
+            ("unavailable", false),
+        ),
+        (418, "{\"kind\":", ("not-understood", false)),
+    ] {
+        assert_eq!(meaning(code, body), expected, "{code} {body}");
+    }
+}
+
+#[test]
+fn a_named_pause_is_kept_and_a_missing_api_is_asked_rarely() {
+    let pause = |code, after| match classify(StatusCode::from_u16(code).unwrap(), "", after) {
+        Answered::Retry { after, .. } => after,
+        other => panic!("{code} means {other:?}"),
+    };
+    let seven = Some(Duration::from_secs(7));
+    assert_eq!(pause(429, seven), seven);
+    assert_eq!(pause(503, None), None);
+    assert_eq!(pause(404, None), Some(Duration::from_secs(10)));
+}
+
+#[test]
+fn a_long_text_is_cut_and_the_server_s_own_words_are_kept() {
+    let text = format!("denied the request: {}", "é".repeat(5_000));
+    let Answered::Refused(why) = classify(StatusCode::INTERNAL_SERVER_ERROR, &text, None) else {
+        panic!("not refused");
+    };
+    assert!(why.starts_with("KubeVirt answered 500: denied the request: é"));
+    assert!(why.chars().count() < 400);
+}
