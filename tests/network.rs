@@ -24,7 +24,7 @@ use common::{
     netns::{self, Host, Switch},
     skip::skipped,
 };
-use world::World;
+use world::{Node, World};
 
 /// Whether the tests of this file cannot run here; says so.
 fn cannot_run() -> bool {
@@ -124,8 +124,9 @@ fn every_interface_sends_to_its_subnet_and_to_all() {
     assert!(capture.is_quiet());
 }
 
-/// Runs the senders, each for a VM of its own, and expects one start of each.
-fn expect_each_wakes_once(world: &World, commands: &[&str]) {
+/// Runs the senders, each for a VM of its own, and expects that each of `nodes` reports it once and
+/// that it is started once.
+fn expect_each_wakes_once(world: &World, nodes: &[Node], commands: &[&str]) {
     let count = u8::try_from(commands.len()).unwrap();
     for (number, command) in (1..).zip(commands) {
         senders::wake(&world.sender, command, &world::mac(number).to_string());
@@ -134,6 +135,9 @@ fn expect_each_wakes_once(world: &World, commands: &[&str]) {
         world.expect_running(number);
     }
     world.expect_no_second_start(count);
+    for node in nodes {
+        assert_eq!(node.reported(), f64::from(count), "{}", node.name);
+    }
 }
 
 /// What real people type, and our own program.
@@ -171,7 +175,7 @@ fn every_real_sender_starts_its_vm_once_though_two_nodes_hear_it() {
         node.start_agent();
     }
     let all = [&SENDERS[..], &LATE_PATTERNS].concat();
-    expect_each_wakes_once(&world, &all);
+    expect_each_wakes_once(&world, &nodes, &all);
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn a_nic_without_any_address_hears_every_sender() {
     node.host.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
     node.host.plug(&world.lan, "lan0", None);
     node.start_agent();
-    expect_each_wakes_once(&world, &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_nic_in_a_bridge_hears_every_sender_once() {
     node.host.ip("address add 10.77.0.11/24 dev br0");
     node.start_agent();
     let all = [&SENDERS[..], &LATE_PATTERNS].concat();
-    expect_each_wakes_once(&world, &all);
+    expect_each_wakes_once(&world, &[node], &all);
 }
 
 #[test]
@@ -220,7 +224,7 @@ fn where_another_program_has_the_udp_ports_the_packet_socket_hears() {
     });
     let _owners = owners.join().unwrap();
     node.start_agent();
-    expect_each_wakes_once(&world, &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 #[test]
@@ -237,7 +241,7 @@ fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() 
     node.host.ip("link delete lan0");
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
     node.host.plug(&world.lan, "new0", None);
-    expect_each_wakes_once(&world, &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 /// Its number in `linux/capability.h`.

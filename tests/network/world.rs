@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::senders::OURS;
 use crate::common::{
-    cluster::{Cluster, Manager, SOON},
+    cluster::{Cluster, Manager, SOON, get},
     kubevirt::vm::vm,
     netns::{Host, Switch},
     process::Process,
@@ -20,6 +20,8 @@ const MANAGER: &str = "10.99.0.1:9090";
 /// A second start would come within this time: senders and nodes repeat a wake within less than a
 /// second, and an agent sends what was not answered again after two.
 const SECOND_START: Duration = Duration::from_secs(3);
+/// Where each agent tells its metrics, on its own host.
+const ADMIN: &str = "127.0.0.1:8081";
 /// Where the VMs are.
 const NAMESPACE: &str = "default";
 
@@ -40,7 +42,7 @@ pub(crate) struct World {
 pub(crate) struct Node {
     agent: Option<Process>,
     pub(crate) host: Host,
-    name: String,
+    pub(crate) name: String,
 }
 
 /// The address of VM `number`.
@@ -154,10 +156,21 @@ impl Node {
     pub(crate) fn start_agent(&mut self) {
         let mut command = self.host.command(OURS);
         command.args(["agent", "--insecure", "--node-name", &self.name]);
-        command.args(["--manager", MANAGER]);
+        command.args(["--manager", MANAGER, "--admin-bind", ADMIN]);
         let agent = Process::spawn_command(&self.name, command);
         agent.wait_for("configured", SOON, |line| line.message() == "configured");
         self.agent = Some(agent);
+    }
+
+    /// How many packets its agent has reported to the manager; repeats are not.
+    pub(crate) fn reported(&self) -> f64 {
+        let metrics = self.host.thread(|| get(ADMIN.parse().unwrap(), "/metrics"));
+        let (_, text) = metrics.join().unwrap().unwrap();
+        let series = text.lines().filter_map(|line| {
+            let labels = line.strip_prefix("kubevirt_wol_agent_packets_total{")?;
+            labels.split_once("verdict=\"reported\"} ")
+        });
+        series.map(|(_, count)| count.parse::<f64>().unwrap()).sum()
     }
 
     /// The process id of its agent.
