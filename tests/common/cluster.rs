@@ -61,6 +61,7 @@ pub struct Manager {
 /// A running agent.
 pub struct Agent {
     pub process: Process,
+    pub node: String,
     pub port: u16,
 }
 
@@ -233,7 +234,11 @@ impl Cluster {
         args.extend(["--manager", &manager, "--wol-port", &port_text]);
         args.extend(flags);
         let process = Process::spawn(node, &self.program, &args);
-        Agent { process, port }
+        Agent {
+            process,
+            node: node.to_owned(),
+            port,
+        }
     }
 
     /// The API away and back again: nobody answers meanwhile.
@@ -271,6 +276,12 @@ impl Agent {
     pub fn configured(&self) {
         self.process
             .wait_for("configured", SOON, |line| line.message() == "configured");
+    }
+
+    /// How many wakes for this address it reported.
+    pub fn heard(&self, mac: &str) -> usize {
+        let lines = self.process.lines();
+        lines.iter().filter(|line| line.field("mac") == mac).count()
     }
 
     /// Sends a magic packet to it, once.

@@ -114,19 +114,22 @@ impl Process {
     ///
     /// None came in time; the panic shows what came instead.
     pub fn wait_for(&self, what: &str, time: Duration, wanted: impl Fn(&Line) -> bool) -> Line {
+        let line = self.find(time, wanted);
+        line.unwrap_or_else(|| panic!("{} did not log: {what}\n{}", self.name, self.text()))
+    }
+
+    /// Waits for the first line, among all, of which `wanted` holds; none where none came in time.
+    pub fn find(&self, time: Duration, wanted: impl Fn(&Line) -> bool) -> Option<Line> {
         let deadline = Instant::now() + time;
         let mut log = self.log.lock();
         loop {
             if let Some(line) = log.0.iter().find(|line| wanted(line)) {
-                return line.clone();
+                return Some(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero() && !log.1,
-                "{} did not log: {what}\n{}",
-                self.name,
-                text(&log.0)
-            );
+            if left.is_zero() || log.1 {
+                return None;
+            }
             log = self
                 .log
                 .more

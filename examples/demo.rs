@@ -1,0 +1,245 @@
+//! The main job, on this machine alone: an API stand-in, a manager and two agents as processes of
+//! their own, and magic packets that start a VM or do not. Needs no cluster and no root.
+//!
+//! `cargo run --release --example demo`: exit 0 only if everything happened as it should, read
+//! from the stand-in's own record of requests. `-- --serve` keeps it up to play with.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "the demo tells its story on standard output"
+)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "demo/story.rs"]
+mod story;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+use common::{
+    cluster::{Agent, Cluster, Manager},
+    kubevirt::vm::{RunStrategy, vm},
+    process::free_udp,
+};
+use story::Story;
+
+/// The sample that users start with.
+const SAMPLE: &str = include_str!("../deploy/samples/wol_v1beta1_wolconfig.yaml");
+
+const NAMESPACE: &str = "demo";
+const DESKTOP: &str = "52:54:00:00:00:01";
+const SERVER: &str = "52:54:00:00:00:02";
+const BUSY: &str = "52:54:00:00:00:03";
+const SHARED: &str = "52:54:00:00:00:04";
+const UNKNOWN: &str = "52:54:00:00:00:99";
+
+#[derive(Parser)]
+#[command(about = "See a magic packet start a VM, without a cluster and without root")]
+struct Options {
+    /// Keep everything up afterwards, to play with kubectl and kubevirt-wol send.
+    #[arg(long)]
+    serve: bool,
+    /// Leave the sample WolConfig out, so that nothing is wakeable and the demo fails.
+    #[arg(long)]
+    without_config: bool,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    // The manager, the agents and the sender are this very program, by its library's own entry.
+    let subcommand = args.get(1).and_then(|first| first.to_str());
+    if matches!(subcommand, Some("manager" | "agent" | "send" | "crd")) {
+        return kubevirt_wol::run(args);
+    }
+    let options = Options::parse();
+    let runtime = tokio::runtime::Runtime::new().expect("the async runtime starts");
+    runtime.block_on(demo(&options))
+}
+
+async fn demo(options: &Options) -> ExitCode {
+    let mut story = Story::begin();
+    let program = std::env::current_exe().expect("the demo knows its own file");
+    let bed = Bed::make(&mut story, &program, options).await;
+    chapter_broadcast(&mut story, &bed).await;
+    chapter_repeat(&mut story, &bed).await;
+    chapter_halted(&mut story, &bed).await;
+    chapter_refused(&mut story, &bed);
+    verdict(&mut story, &bed).await;
+    if options.serve {
+        serve(&bed, &program).await;
+    }
+    story.end()
+}
+
+/// What the story plays on.
+struct Bed {
+    cluster: Cluster,
+    manager: Manager,
+    agents: [Agent; 2],
+    port: u16,
+    program: PathBuf,
+}
+
+impl Bed {
+    async fn make(story: &mut Story, program: &Path, options: &Options) -> Self {
+        story.chapter("A cluster, as far as a wake needs one");
+        let cluster = Cluster::stand_in(program).await;
+        story.tell(
+            "api",
+            "an API server stand-in with KubeVirt's start, on loopback",
+        );
+        cluster.install_crd().await;
+        cluster.namespace(NAMESPACE).await;
+        if options.without_config {
+            story.tell("admin", "no WolConfig: nothing is wakeable");
+        } else {
+            let sample: serde_json::Value =
+                serde_yaml::from_str(SAMPLE).expect("the sample is YAML");
+            cluster.config("default", sample["spec"].clone()).await;
+            story.tell(
+                "admin",
+                "applied deploy/samples/wol_v1beta1_wolconfig.yaml: every VM is wakeable",
+            );
+        }
+        Self::virtual_machines(story, &cluster).await;
+        let manager = cluster.manager(&[]).await;
+        story.tell("manager", "ready");
+        let port = free_udp();
+        let agents = ["node-1", "node-2"].map(|node| {
+            let agent = cluster.agent(node, &manager, port);
+            story.tell(
+                node,
+                &format!("agent listens on UDP port {port} and has a session with the manager"),
+            );
+            agent
+        });
+        Self {
+            cluster,
+            manager,
+            agents,
+            port,
+            program: program.to_owned(),
+        }
+    }
+
+    async fn virtual_machines(story: &mut Story, cluster: &Cluster) {
+        let manual = |name: &str| vm(NAMESPACE, name).run_strategy(RunStrategy::Manual);
+        let kubevirt = &cluster.kubevirt;
+        kubevirt.add(&manual("desktop").mac(DESKTOP)).await;
+        // Another notation, as people write them.
+        let server = vm(NAMESPACE, "server").mac("5254.0000.0002");
+        kubevirt
+            .add(&server.run_strategy(RunStrategy::Halted))
+            .await;
+        let busy = vm(NAMESPACE, "busy")
+            .mac(BUSY)
+            .run_strategy(RunStrategy::Always);
+        kubevirt.create(&busy).await;
+        kubevirt
+            .add(&manual("nameless").interface_without_mac())
+            .await;
+        kubevirt.add(&manual("twin-1").mac(SHARED)).await;
+        kubevirt.add(&manual("twin-2").mac(SHARED)).await;
+        kubevirt.wait_for_status(NAMESPACE, "busy", "Running").await;
+        story.tell(
+            "admin",
+            "six VMs: desktop (Manual), server (Halted), busy (running), nameless (no MAC), twin-1 and twin-2 (one MAC)",
+        );
+    }
+
+    /// Sends by the real `send`, to both agents at once.
+    fn send(&self, story: &mut Story, mac: &str, copies: u32) {
+        story.send(&self.program, mac, self.port, copies);
+    }
+}
+
+async fn chapter_broadcast(story: &mut Story, bed: &Bed) {
+    story.chapter("A packet is broadcast, in three copies, and every node hears it");
+    bed.send(story, DESKTOP, 3);
+    story.follow(bed, DESKTOP, "started");
+    let on = story.running(&bed.cluster, NAMESPACE, "desktop").await;
+    story.expect("demo/desktop is Running", on);
+    let heard = bed.agents.iter().all(|agent| agent.heard(DESKTOP) == 1);
+    story.expect("each node reported the three copies once", heard);
+}
+
+async fn chapter_repeat(story: &mut Story, bed: &Bed) {
+    story.chapter("Sent again after the agents' 2 s and within the managers' 10 s, it is a repeat");
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    bed.send(story, DESKTOP, 1);
+    story.follow(bed, DESKTOP, "duplicate");
+}
+
+async fn chapter_halted(story: &mut Story, bed: &Bed) {
+    story.chapter("A Halted VM starts, too, and is told what that means");
+    bed.send(story, SERVER, 1);
+    story.follow(bed, SERVER, "started");
+    let on = story.running(&bed.cluster, NAMESPACE, "server").await;
+    story.expect("demo/server is Running", on);
+}
+
+fn chapter_refused(story: &mut Story, bed: &Bed) {
+    story.chapter("What starts nothing, and why");
+    for (mac, outcome) in [
+        (BUSY, "already-on"),
+        (SHARED, "ambiguous"),
+        (UNKNOWN, "not-found"),
+    ] {
+        bed.send(story, mac, 1);
+        story.follow(bed, mac, outcome);
+    }
+}
+
+/// Holds the record of requests against what should have happened.
+async fn verdict(story: &mut Story, bed: &Bed) {
+    story.chapter("What the API server's record says");
+    let server = bed.cluster.server().expect("the demo runs on the stand-in");
+    let called = |name: &str| {
+        let path = format!("/namespaces/{NAMESPACE}/virtualmachines/{name}/start");
+        let requests = server.requests().into_iter();
+        requests
+            .filter(|r| r.method == http::Method::PUT && r.path.ends_with(&path))
+            .count()
+    };
+    for name in ["desktop", "server"] {
+        story.expect(&format!("{name}: one start"), called(name) == 1);
+    }
+    for name in ["busy", "nameless", "twin-1", "twin-2"] {
+        story.expect(&format!("{name}: no start"), called(name) == 0);
+    }
+    for (name, word) in [
+        ("desktop", "node-"),
+        ("server", "Manual"),
+        ("twin-1", "twin-2"),
+        ("twin-2", "twin-1"),
+    ] {
+        let told = story.event(&bed.cluster, NAMESPACE, name, word).await;
+        story.expect(&format!("{name}: an Event says so"), told);
+    }
+}
+
+/// Stays up until it is told to end.
+async fn serve(bed: &Bed, program: &Path) {
+    let kubeconfig = bed.cluster.kubeconfig().display();
+    println!("\nEverything stays up. In another terminal:\n");
+    println!("  export KUBECONFIG={kubeconfig}");
+    println!("  kubectl get vm,wolcfg -A");
+    println!("  kubectl describe vm -n {NAMESPACE} desktop");
+    println!(
+        "  {} send --broadcast 127.255.255.255 --port {} {DESKTOP}",
+        program.display(),
+        bed.port
+    );
+    println!("  curl -s http://{}/metrics\n", bed.manager.admin);
+    println!(
+        "Agents hear UDP port {}, the manager is on {}. Ctrl-C ends it.",
+        bed.port, bed.manager.grpc
+    );
+    // Fails only where no signal handler can be installed; then it ends at once.
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,177 @@
+//! Tells what happens as it happens, and remembers what did not.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Bed,
+    common::{cluster::Cluster, process::Line},
+};
+
+/// Far longer than anything here takes.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The story so far.
+pub(crate) struct Story {
+    start: Instant,
+    /// When the latest packet was sent.
+    sent: Instant,
+    failed: Vec<String>,
+    held: usize,
+}
+
+impl Story {
+    pub(crate) fn begin() -> Self {
+        let start = Instant::now();
+        Self {
+            start,
+            sent: start,
+            failed: Vec::new(),
+            held: 0,
+        }
+    }
+
+    pub(crate) fn chapter(&self, title: &str) {
+        println!("\n{title}");
+    }
+
+    /// Says who did what, now.
+    pub(crate) fn tell(&self, who: &str, what: &str) {
+        self.tell_at(Instant::now(), who, what);
+    }
+
+    fn tell_at(&self, at: Instant, who: &str, what: &str) {
+        let seconds = at.saturating_duration_since(self.start).as_secs_f64();
+        println!("  {seconds:7.3} s  {who:<8} {what}");
+    }
+
+    /// Sends copies of a packet to all agents, by `kubevirt-wol send`.
+    pub(crate) fn send(&mut self, program: &Path, mac: &str, port: u16, copies: u32) {
+        self.sent = Instant::now();
+        let (port, copies) = (port.to_string(), copies.to_string());
+        let result = Command::new(program)
+            .args(["send", "--broadcast", "127.255.255.255", "--port", &port])
+            .args(["--count", &copies, "--interval", "50", mac])
+            .output();
+        let ok = result.as_ref().is_ok_and(|output| output.status.success());
+        self.tell(
+            "send",
+            &format!("{mac} to 127.255.255.255:{port}, copies: {copies}"),
+        );
+        if !ok {
+            self.expect(
+                &format!("a packet for {mac} can be sent: {result:?}"),
+                false,
+            );
+        }
+    }
+
+    /// Tells who heard the latest packet and what the manager made of it, which should be
+    /// `outcome`.
+    pub(crate) fn follow(&mut self, bed: &Bed, mac: &str, outcome: &str) {
+        let sent = self.sent;
+        let about = |line: &Line| line.at >= sent && line.field("mac") == mac;
+        let decided = bed
+            .manager
+            .process
+            .find(SOON, |line| about(line) && line.field("outcome") == outcome);
+        let mut lines = Vec::new();
+        for agent in &bed.agents {
+            agent.process.find(SOON, about);
+            let heard = agent.process.lines().into_iter().filter(about);
+            lines.extend(heard.map(|line| (line.at, agent.node.clone(), heard_text(&line))));
+        }
+        let decisions = bed.manager.process.lines().into_iter();
+        let decisions = decisions.filter(|line| about(line) && !line.field("outcome").is_empty());
+        lines.extend(decisions.map(|line| (line.at, "manager".to_owned(), decision_text(&line))));
+        lines.sort_by_key(|(at, ..)| *at);
+        for (at, who, what) in lines {
+            self.tell_at(at, &who, &what);
+        }
+        self.expect(&format!("the manager says {outcome}"), decided.is_some());
+    }
+
+    /// Whether the VM comes to run.
+    pub(crate) async fn running(&self, cluster: &Cluster, namespace: &str, name: &str) -> bool {
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            let vm = cluster.kubevirt.get(namespace, name).await;
+            if vm["status"]["printableStatus"] == "Running" {
+                self.tell("kubevirt", &format!("{namespace}/{name} is Running"));
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+
+    /// Whether an Event on the VM comes that holds `word`; tells it.
+    pub(crate) async fn event(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+        word: &str,
+    ) -> bool {
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            let events = cluster.events(namespace, name).await;
+            if let Some(event) = events.iter().find(|event| event.contains(word)) {
+                self.tell("event", &format!("on {namespace}/{name}: {event}"));
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+
+    /// Notes whether something is as it should be.
+    pub(crate) fn expect(&mut self, what: &str, holds: bool) {
+        println!(
+            "  {}  {what}",
+            if holds { "     ok   " } else { "    WRONG " }
+        );
+        if holds {
+            self.held += 1;
+        } else {
+            self.failed.push(what.to_owned());
+        }
+    }
+
+    /// The end: the exit code says whether every expectation held.
+    pub(crate) fn end(self) -> ExitCode {
+        if self.failed.is_empty() {
+            println!("\nAll {} expectations held.", self.held);
+            return ExitCode::SUCCESS;
+        }
+        println!(
+            "\n{} of {} expectations did not hold:",
+            self.failed.len(),
+            self.failed.len() + self.held
+        );
+        for what in &self.failed {
+            println!("  {what}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+fn heard_text(line: &Line) -> String {
+    format!(
+        "heard it from {} on {}",
+        line.field("source"),
+        line.field("iface")
+    )
+}
+
+fn decision_text(line: &Line) -> String {
+    let vm = match (line.field("namespace"), line.field("vm")) {
+        (_, "") => "no VM".to_owned(),
+        (namespace, vm) => format!("{namespace}/{vm}"),
+    };
+    let (outcome, reason) = (line.field("outcome"), line.field("reason"));
+    format!("{vm}: {outcome}; {reason}")
+}
