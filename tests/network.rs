@@ -136,7 +136,7 @@ fn expect_each_wakes_once(world: &World, nodes: &[Node], commands: &[&str]) {
     }
     world.expect_no_second_start(count);
     for node in nodes {
-        assert_eq!(node.reported(), f64::from(count), "{}", node.name);
+        assert_eq!(node.reported(), u64::from(count), "{}", node.name);
     }
 }
 

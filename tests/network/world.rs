@@ -163,14 +163,14 @@ impl Node {
     }
 
     /// How many packets its agent has reported to the manager; repeats are not.
-    pub(crate) fn reported(&self) -> f64 {
+    pub(crate) fn reported(&self) -> u64 {
         let metrics = self.host.thread(|| get(ADMIN.parse().unwrap(), "/metrics"));
         let (_, text) = metrics.join().unwrap().unwrap();
         let series = text.lines().filter_map(|line| {
             let labels = line.strip_prefix("kubevirt_wol_agent_packets_total{")?;
             labels.split_once("verdict=\"reported\"} ")
         });
-        series.map(|(_, count)| count.parse::<f64>().unwrap()).sum()
+        series.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
     }
 
     /// The process id of its agent.
