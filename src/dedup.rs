@@ -203,7 +203,7 @@ mod tests {
         let (mut window, start) = window(8);
         assert_eq!(window.admit("a", start), Verdict::First);
         assert_eq!(window.admit("a", start), Verdict::Repeat);
-        let last = start + 2 * SECOND - Duration::from_nanos(1);
+        let last = start + Duration::from_nanos(1_999_999_999);
         assert_eq!(window.admit("a", last), Verdict::Repeat);
         assert_eq!(window.admit("a", start + 2 * SECOND), Verdict::First);
     }

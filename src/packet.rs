@@ -248,15 +248,16 @@ pub fn scan(bytes: &[u8]) -> Result<Found, Rejection> {
 
 /// Reads sixteen times the same address, and what follows it, from the start of `bytes`.
 fn pattern(bytes: &[u8]) -> Result<MagicPacket, Rejection> {
-    let (block, rest) = bytes
-        .split_first_chunk::<BLOCK_LEN>()
-        .ok_or(Rejection::Truncated)?;
+    let (Some(octets), Some((block, rest))) =
+        (bytes.first_chunk(), bytes.split_first_chunk::<BLOCK_LEN>())
+    else {
+        return Err(Rejection::Truncated);
+    };
     // Each byte equals the one an address further on: one comparison for fifteen repetitions.
     if block[ADDRESS_LEN..] != block[..BLOCK_LEN - ADDRESS_LEN] {
         return Err(Rejection::Repetition);
     }
-    let [a, b, c, d, e, f, ..] = *block;
-    let target = MacAddr::new([a, b, c, d, e, f]);
+    let target = MacAddr::new(*octets);
     if target.is_group() {
         return Err(Rejection::GroupTarget);
     }
@@ -267,4 +268,47 @@ fn pattern(bytes: &[u8]) -> Result<MagicPacket, Rejection> {
         target,
         trailing: Trailing::cut(rest),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VM: MacAddr = MacAddr::new([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
+
+    #[test]
+    fn a_packet_is_six_times_ff_sixteen_addresses_and_the_password() {
+        let mut expected = vec![0xff; 6];
+        for _ in 0..16 {
+            expected.extend([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
+        }
+        assert_eq!(MagicPacket::new(VM, &[]).unwrap().to_bytes(), expected);
+        expected.extend([192, 168, 1, 1]);
+        let packet = MagicPacket::new(VM, &[192, 168, 1, 1]).unwrap();
+        assert_eq!(packet.to_bytes(), expected);
+        assert_eq!(scan(&expected).unwrap().packets(), [packet]);
+    }
+
+    #[test]
+    fn a_packet_that_could_wake_nobody_is_not_made() {
+        let multicast = MacAddr::new([0x01, 0, 0x5e, 0, 0, 0xfb]);
+        for group in [multicast, MacAddr::BROADCAST] {
+            let refused = Err(InvalidPacket::Group(group));
+            assert_eq!(MagicPacket::new(group, &[]), refused);
+        }
+        let zero = MacAddr::new([0; 6]);
+        assert_eq!(MagicPacket::new(zero, &[]), Err(InvalidPacket::Zero));
+        for length in [1, 2, 3, 5, 7, 100] {
+            let refused = Err(InvalidPacket::Password(length));
+            assert_eq!(MagicPacket::new(VM, &vec![1; length]), refused);
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_written_to_logs() {
+        let packet = MagicPacket::new(VM, &[201, 202, 203, 204]).unwrap();
+        let text = format!("{packet:?}");
+        assert!(text.contains("4 bytes"), "{text}");
+        assert!(!text.contains("201") && !text.contains("c9"), "{text}");
+    }
 }

@@ -1,4 +1,10 @@
-//! What a cluster takes and refuses as a WolConfig: by the rules alone, and by a real API server.
+//! What a cluster takes and refuses as a `WolConfig`: by the rules alone, and by a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "crd/cases.rs"]
 mod cases;

@@ -1,16 +1,33 @@
 //! Real senders on real networks: every host is a network namespace. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test bed that breaks has to fail the test"
+)]
+
 #[path = "network/capture.rs"]
 mod capture;
 mod common;
+#[path = "network/fake.rs"]
+mod fake;
 #[path = "network/senders.rs"]
 mod senders;
+#[path = "network/world.rs"]
+mod world;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+};
 
 use capture::Capture;
 use common::{
     netns::{self, Host, Switch},
     skip::skipped,
 };
+use kubevirt_wol::mac::MacAddr;
+use world::{Node, World};
 
 /// Whether the tests of this file cannot run here; says so.
 fn cannot_run() -> bool {
@@ -91,7 +108,7 @@ fn every_interface_sends_to_its_subnet_and_to_all() {
     let mut heard: Vec<_> = (0..12)
         .map(|_| {
             let frame = capture.next();
-            let to = std::net::Ipv4Addr::from([frame[30], frame[31], frame[32], frame[33]]);
+            let to = Ipv4Addr::from([frame[30], frame[31], frame[32], frame[33]]);
             format!("{to}:{}", u16::from_be_bytes([frame[36], frame[37]]))
         })
         .collect();
@@ -108,4 +125,135 @@ fn every_interface_sends_to_its_subnet_and_to_all() {
         .collect();
     assert_eq!(heard, expected);
     assert!(capture.is_quiet());
+}
+
+/// The address of a VM; each wake has its own.
+fn vm(number: usize) -> MacAddr {
+    MacAddr::new([0x52, 0x54, 0, 0, 0, u8::try_from(number).unwrap()])
+}
+
+/// Runs the senders, each for a VM of its own, and expects one start of each.
+fn expect_each_wakes_once(world: &World, nodes: &[&Node], commands: &[&str]) {
+    let vms: Vec<_> = (1..=commands.len()).map(vm).collect();
+    for (command, vm) in commands.iter().zip(&vms) {
+        senders::wake(&world.sender, command, &vm.to_string());
+    }
+    world.expect_one_start_each(&vms, nodes);
+}
+
+/// What real people type, and our own program.
+const SENDERS: [&str; 12] = [
+    "wakeonlan MAC",
+    "wakeonlan -i 10.77.0.255 MAC",
+    "wakeonlan -i 10.77.0.255 -p 7 MAC",
+    "wakeonlan -p 40000 MAC",
+    "etherwake -i lan0 MAC",
+    "etherwake -i lan0 -b MAC",
+    "etherwake -i lan0 -b -p 01:23:45:67:89:ab MAC",
+    "send MAC",
+    "send --ipv6 MAC",
+    "send --raw MAC",
+    "send --raw --vlan 5 MAC",
+    "send --raw --vlan 5 --unicast-l2 MAC",
+];
+
+/// Where the pattern is not at the start of the datagram, only the UDP sockets look; the second one
+/// comes in three fragments.
+const LATE_PATTERNS: [&str; 2] = ["send --offset 7 MAC", "send --offset 3000 MAC"];
+
+#[test]
+fn every_real_sender_starts_its_vm_once_though_two_nodes_hear_it() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new();
+    let mut nodes = [11, 12].map(|number| world.node(number));
+    for (node, address) in nodes.iter_mut().zip(["10.77.0.11/24", "10.77.0.12/24"]) {
+        node.host.plug(&world.lan, "lan0", Some(address));
+        node.start_agent();
+    }
+    let all = [&SENDERS[..], &LATE_PATTERNS].concat();
+    expect_each_wakes_once(&world, &[&nodes[0], &nodes[1]], &all);
+}
+
+#[test]
+fn a_nic_without_any_address_hears_every_sender() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new();
+    let mut node = world.node(11);
+    // With strict reverse path filtering, no UDP socket gets what this interface receives.
+    node.host.sysctl("net/ipv4/conf/default/rp_filter", "1");
+    node.host.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+    node.host.plug(&world.lan, "lan0", None);
+    node.start_agent();
+    expect_each_wakes_once(&world, &[&node], &SENDERS);
+}
+
+#[test]
+fn a_nic_in_a_bridge_hears_every_sender_once() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new();
+    let mut node = world.node(11);
+    node.host.ip("link add br0 type bridge stp_state 0");
+    node.host.plug(&world.lan, "lan0", None);
+    node.host.ip("link set lan0 master br0");
+    node.host.ip("link set br0 up");
+    node.host.ip("address add 10.77.0.11/24 dev br0");
+    node.start_agent();
+    let all = [&SENDERS[..], &LATE_PATTERNS].concat();
+    expect_each_wakes_once(&world, &[&node], &all);
+}
+
+#[test]
+fn where_another_program_has_the_udp_ports_the_packet_socket_hears() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new();
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    let owners = node.host.thread(|| {
+        let bind = |port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        [9, 7].map(bind)
+    });
+    let _owners = owners.join().unwrap();
+    node.start_agent();
+    expect_each_wakes_once(&world, &[&node], &SENDERS);
+}
+
+#[test]
+fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new();
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    node.start_agent();
+    assert_eq!(capabilities(node.agent_pid()), [CAP_NET_BIND_SERVICE]);
+
+    node.host.ip("link delete lan0");
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    node.host.plug(&world.lan, "new0", None);
+    expect_each_wakes_once(&world, &[&node], &SENDERS);
+}
+
+/// Its number in `linux/capability.h`.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// The capabilities that any thread of a process has or can get.
+fn capabilities(pid: u32) -> Vec<u32> {
+    let mut bits = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for name in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            bits |= u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+        }
+    }
+    (0..64).filter(|number| bits >> number & 1 == 1).collect()
 }

@@ -1,6 +1,8 @@
 //! Magic packets as they come over the wire: from real senders, from hostile ones, and any bytes at
 //! all.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot build must fail it")]
+
 #[path = "packets/build.rs"]
 mod build;
 mod fixtures;

@@ -1,5 +1,11 @@
 //! `kubevirt-wol send` as a person runs it: the real program, loopback only.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test bed that breaks has to fail the test"
+)]
+
 use std::{
     fs,
     io::Write as _,

@@ -1,4 +1,9 @@
-//! What is read of a VirtualMachine, and what a wake makes of its state.
+//! What is read of a `VirtualMachine`, and what a wake makes of its state.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that breaks has to fail the test"
+)]
 
 use kube::{ResourceExt as _, api::WatchEvent};
 use kubevirt_wol::{
@@ -29,7 +34,7 @@ fn power(strategy: &str, status: &str) -> Power {
     vm(&spec, &json!({"printableStatus": status})).power
 }
 
-/// For each status: what it means for Halted, Manual, RerunOnFailure, Always, Once.
+/// For each status: what it means for Halted, Manual, `RerunOnFailure`, Always, Once.
 #[test]
 fn every_printable_status_has_a_meaning() {
     use Power::{Gone, Off, On, Paused, Receiver, Stopping, Stuck};

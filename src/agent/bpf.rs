@@ -17,7 +17,7 @@ pub(super) struct Instruction {
     pub(super) k: u32,
 }
 
-/// Operation codes (linux/bpf_common.h). A is the accumulator, X the index register.
+/// Operation codes (`linux/bpf_common.h`). A is the accumulator, X the index register.
 pub(super) mod code {
     /// A = the 4 bytes at k
     pub(in crate::agent) const LOAD_WORD: u16 = 0x20;

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    metrics::{Loss, Metrics, Verdict},
+    metrics::{Loss, Metrics, Verdict, carrier_word},
     ring::{Key, Ring, Settled},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Intake {
         match verdict {
             Verdict::Reported => self.due.notify_one(),
             other => {
-                tracing::debug!(%origin, verdict = ?other, "a magic packet that is not reported")
+                tracing::debug!(%origin, verdict = ?other, "a magic packet that is not reported");
             }
         }
     }
@@ -151,7 +151,7 @@ impl Intake {
             node = self.node,
             iface = &*origin.interface,
             source = source.unwrap_or_default(),
-            carrier = ?origin.carrier,
+            carrier = carrier_word(origin.carrier),
             "heard a magic packet"
         );
     }
@@ -190,15 +190,18 @@ impl Intake {
     /// Lets time pass. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let mut state = self.lock();
-        let stale = state.ring.tick(now);
-        for settled in &stale {
+        let given_up = state.ring.tick(now);
+        for settled in &given_up {
             self.metrics.lost(Loss::Stale);
             state.unmark(settled);
         }
         self.count(&mut state);
         drop(state);
-        if !stale.is_empty() {
-            tracing::warn!(events = stale.len(), "no manager took these wakes in time");
+        if !given_up.is_empty() {
+            tracing::warn!(
+                events = given_up.len(),
+                "no manager took these wakes in time"
+            );
             self.answered.notify_one();
         }
     }

@@ -30,13 +30,9 @@ pub struct Ears {
 }
 
 impl Ears {
-    /// Opens what can be opened, and says in the log what cannot.
+    /// Opens what can be opened.
     pub(super) fn open(raw: bool, ports: &BTreeSet<u16>) -> Self {
-        let raw = raw.then(|| {
-            RawListener::open()
-                .map_err(ListenError::raw)
-                .inspect_err(|error| warn(Name::Raw, error))
-        });
+        let raw = raw.then(|| RawListener::open().map_err(ListenError::raw));
         let udp = ports.iter().map(|port| (*port, open_udp(*port)));
         Self {
             raw,
@@ -46,14 +42,7 @@ impl Ears {
 }
 
 fn open_udp(port: u16) -> Result<UdpListener, ListenError> {
-    UdpListener::open(port)
-        .map_err(|error| ListenError::udp(port, error))
-        .inspect_err(|error| warn(Name::Udp(port), error))
-}
-
-fn warn(listener: Name, error: &ListenError) {
-    let reason = error.as_str();
-    tracing::warn!(%listener, reason, "cannot listen: {error}");
+    UdpListener::open(port).map_err(|error| ListenError::udp(port, error))
 }
 
 /// Names a socket.
@@ -217,12 +206,15 @@ impl Listeners {
             }
             Err(error) => Slot::Failed(error),
         };
-        let same = matches!(
-            (state.slots.get(&name), &slot),
-            (Some(Slot::Failed(old)), Slot::Failed(new)) if old.to_string() == new.to_string()
-        );
+        let news = match (state.slots.get(&name), &slot) {
+            (Some(Slot::Failed(old)), Slot::Failed(new)) => old.to_string() != new.to_string(),
+            _ => true,
+        };
+        if let (true, Slot::Failed(error)) = (news, &slot) {
+            tracing::warn!(listener = %name, reason = error.as_str(), "cannot listen: {error}");
+        }
         state.slots.insert(name, slot);
-        state.revision += u64::from(!same);
+        state.revision += u64::from(news);
     }
 
     fn refresh(&self, state: &mut State) {

@@ -173,12 +173,7 @@ impl Metrics {
 
     /// Counts a packet; the carrier is not known of a frame that could not be read.
     pub fn packet(&self, carrier: Option<Carrier>, verdict: Verdict) {
-        let carrier = match carrier {
-            Some(Carrier::Udp) => "udp",
-            Some(Carrier::Ethernet) => "ethernet",
-            Some(Carrier::EthernetUdp) => "ethernet-udp",
-            None => "unknown",
-        };
+        let carrier = carrier.map_or("unknown", carrier_word);
         let verdict = verdict.as_str();
         self.packets
             .get_or_create(&PacketLabels { carrier, verdict })
@@ -221,6 +216,16 @@ impl Metrics {
         for state in states {
             self.listeners.get_or_create(&StateLabel { state }).inc();
         }
+    }
+}
+
+/// The word for a carrier in logs and metrics.
+#[must_use]
+pub fn carrier_word(carrier: Carrier) -> &'static str {
+    match carrier {
+        Carrier::Udp => "udp",
+        Carrier::Ethernet => "ethernet",
+        Carrier::EthernetUdp => "ethernet-udp",
     }
 }
 

@@ -21,14 +21,14 @@ use super::{
 };
 use crate::{frame, wake::Origin};
 
-/// Every protocol (linux/if_ether.h). A socket for one `EtherType` would be asked only after bridges
+/// Every protocol (`linux/if_ether.h`). A socket for one `EtherType` would be asked only after bridges
 /// and bonds have taken their frames.
 const ETH_P_ALL: u16 = 0x0003;
 
-/// A frame that this node sends itself (linux/if_packet.h).
+/// A frame that this node sends itself (`linux/if_packet.h`).
 const PACKET_OUTGOING: u8 = 4;
 
-/// Bits of the status in auxiliary data: it holds a VLAN tag (linux/if_packet.h).
+/// Bits of the status in auxiliary data: it holds a VLAN tag (`linux/if_packet.h`).
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 
 /// The twelve bits of a VLAN id; the others of a tag are priority.
@@ -174,7 +174,7 @@ impl Listen for RawListener {
     }
 }
 
-/// Bytes of `struct tpacket_auxdata` (linux/if_packet.h): status, length and captured length of 4
+/// Bytes of `struct tpacket_auxdata` (`linux/if_packet.h`): status, length and captured length of 4
 /// bytes each; link and network offsets, tag and tag protocol of 2 bytes each.
 const AUXDATA_LEN: usize = 20;
 

@@ -51,6 +51,8 @@ struct Entry {
     state: State,
     /// Set by a deferral, and stronger than the TTL.
     kept_until: Option<Instant>,
+    /// Whether a manager once knew the target.
+    known: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,19 +112,19 @@ impl Ring {
         self.next_seq += 1;
         self.unsent.insert(seq);
         let entry = Entry {
-            wake,
             key,
             heard_at: now,
             state: State::Unsent,
             kept_until: None,
+            known: self.known.contains(wake.target),
+            wake,
         };
         self.entries.insert(seq, entry);
         dropped
     }
 
     fn make_room(&mut self) -> Option<Settled> {
-        let unknown = |(_, entry): &(&u64, &Entry)| !self.known.contains(entry.wake.target);
-        let victim = self.entries.iter().find(unknown);
+        let victim = self.entries.iter().find(|(_, entry)| !entry.known);
         let seq = *victim.or_else(|| self.entries.first_key_value())?.0;
         self.remove(seq, true)
     }
@@ -172,10 +174,10 @@ impl Ring {
 
     /// A manager answered. None where the wake stays (deferred) or had left before.
     pub fn acked(&mut self, seq: u64, answer: &Answer, now: Instant) -> Option<Settled> {
-        let entry = self.entries.get_mut(&seq)?;
         if shows_a_vm(answer) {
-            self.known.insert(entry.wake.target);
+            self.remember(self.entries.get(&seq)?.wake.target);
         }
+        let entry = self.entries.get_mut(&seq)?;
         match answer {
             Answer::Deferred(time, _) => {
                 let until = now + (*time).clamp(DEFERRAL.0, DEFERRAL.1);
@@ -185,6 +187,15 @@ impl Ring {
                 None
             }
             Answer::Final(outcome, _) => self.remove(seq, worth_a_retry(*outcome)),
+        }
+    }
+
+    fn remember(&mut self, target: MacAddr) {
+        if self.known.insert(target) {
+            let others = self.entries.values_mut();
+            others
+                .filter(|entry| entry.wake.target == target)
+                .for_each(|entry| entry.known = true);
         }
     }
 
@@ -318,9 +329,10 @@ impl Known {
         self.targets.contains(&target)
     }
 
-    fn insert(&mut self, target: MacAddr) {
+    /// False where it was there before.
+    fn insert(&mut self, target: MacAddr) -> bool {
         if !self.targets.insert(target) {
-            return;
+            return false;
         }
         self.order.push_back(target);
         if self.order.len() > KNOWN_CAPACITY
@@ -328,6 +340,7 @@ impl Known {
         {
             self.targets.remove(&oldest);
         }
+        true
     }
 }
 

@@ -89,7 +89,7 @@ impl Session {
                 backoff = Backoff::default();
             }
             let pause = match end {
-                End::Dismissed(pause) => pause,
+                End::Dismissed(pause) => pause.max(backoff.next()),
                 End::Broken(error) => {
                     let pause = backoff.next();
                     self.complain(&error, backoff.attempts.is_power_of_two());

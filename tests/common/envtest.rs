@@ -103,14 +103,16 @@ impl Envtest {
         &self.kubeconfig
     }
 
-    /// A client with an administrator's rights, for the async runtime of the caller.
+    /// A client with an administrator's rights, for the async runtime of the caller. It tells what
+    /// the server said: nothing is tried again.
     pub async fn client(&self) -> Client {
         // Whichever test comes first: an error means that one is installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig()).expect("the kubeconfig is YAML");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .expect("the kubeconfig is complete");
+        config.default_retry = false;
         Client::try_from(config).expect("a client can be made")
     }
 
@@ -136,23 +138,6 @@ impl Envtest {
         ] {
             let kind = GroupVersionKind::gvk(group, version, kind);
             remove_all(&client, &ApiResource::from_gvk_with_plural(&kind, plural)).await;
-        }
-    }
-
-    /// Makes a namespace, where it is not there yet.
-    pub async fn namespace(&self, name: &str) {
-        let namespace = Namespace {
-            metadata: kube::api::ObjectMeta {
-                name: Some(name.into()),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        let api = Api::<Namespace>::all(self.client().await);
-        match api.create(&PostParams::default(), &namespace).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => panic!("cannot make namespace {name}: {error}"),
         }
     }
 
@@ -188,6 +173,18 @@ impl Envtest {
                 });
             });
         });
+    }
+}
+
+/// Makes a namespace on any API server, where it is not there yet.
+pub async fn make_namespace(client: &Client, name: &str) {
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.into());
+    let api = Api::<Namespace>::all(client.clone());
+    match api.create(&PostParams::default(), &namespace).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("cannot make namespace {name}: {error}"),
     }
 }
 

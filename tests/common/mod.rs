@@ -10,7 +10,9 @@
 )]
 
 pub mod apiserver;
+pub mod cluster;
 pub mod envtest;
+pub mod kubevirt;
 pub mod netns;
 pub mod pki;
 pub mod process;

@@ -1,5 +1,11 @@
 //! The directory: which VM a magic packet means, and which packets may wake it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that breaks has to fail the test"
+)]
+
 mod changes;
 mod fixture;
+mod model;
 mod selection;

@@ -29,7 +29,7 @@ impl Capture {
         let mut socket = socket.join().unwrap().unwrap();
         let (heard, frames) = channel();
         std::thread::spawn(move || {
-            let mut buffer = [0; 65_536];
+            let mut buffer = vec![0; 65_536];
             while let Ok(len) = socket.read(&mut buffer) {
                 let frame = &buffer[..len];
                 let magic = frame.windows(6).skip(6).any(|bytes| bytes == [0xff; 6]);

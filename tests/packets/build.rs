@@ -46,7 +46,7 @@ pub(crate) fn ipv4(source: [u8; 4], option_words: u8, segment: &[u8]) -> Vec<u8>
     packet
 }
 
-/// An IPv6 packet to ff02::1 whose first header is `next`.
+/// An IPv6 packet to `ff02::1` whose first header is `next`.
 pub(crate) fn ipv6(source: [u8; 16], next: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(body.len()).unwrap().to_be_bytes());

@@ -243,6 +243,10 @@ proptest! {
 
 /// The comparison proves something only if the inputs are worth comparing.
 #[test]
+#[allow(
+    clippy::print_stdout,
+    reason = "the shares are worth reading with --nocapture"
+)]
 fn the_recipes_make_packets_and_every_kind_of_rejection() {
     const SAMPLES: u32 = 20_000;
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

@@ -11,7 +11,9 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    },
 };
 use kubevirt_wol::{
     admin::Readiness,
@@ -75,7 +77,7 @@ impl Cluster {
         let client = server.client();
         let shop = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let created = namespaces.create(&Default::default(), &shop).await;
+        let created = namespaces.create(&PostParams::default(), &shop).await;
         created.unwrap();
         Self {
             client,
@@ -98,7 +100,7 @@ impl Cluster {
         let mut cluster = Self::new().await;
         cluster.install(ResourceKind::Vm).await;
         cluster.install(ResourceKind::Config).await;
-        cluster.create(crate::config("default", json!({}))).await;
+        cluster.create(crate::config("default", &json!({}))).await;
         cluster.watch();
         cluster.ready().await;
         cluster
@@ -201,7 +203,7 @@ impl Cluster {
         };
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let crd = serde_json::from_value(crd).unwrap();
-        crds.create(&Default::default(), &crd).await.unwrap();
+        crds.create(&PostParams::default(), &crd).await.unwrap();
     }
 
     pub(crate) async fn uninstall(&self, kind: ResourceKind) {
@@ -210,7 +212,7 @@ impl Cluster {
             ResourceKind::Config => "wolconfigs.wol.pillon.org",
         };
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        crds.delete(name, &Default::default()).await.unwrap();
+        crds.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     pub(crate) async fn create(&self, object: Value) {
@@ -221,18 +223,20 @@ impl Cluster {
         };
         let object = serde_json::from_value(object).unwrap();
         let api = self.api(kind);
-        api.create(&Default::default(), &object).await.unwrap();
+        api.create(&PostParams::default(), &object).await.unwrap();
     }
 
     pub(crate) async fn patch(&self, kind: ResourceKind, name: &str, patch: Value) {
         let api = self.api(kind);
         let patch = Patch::Merge(&patch);
-        api.patch(name, &Default::default(), &patch).await.unwrap();
+        api.patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn delete(&self, kind: ResourceKind, name: &str) {
         let api = self.api(kind);
-        api.delete(name, &Default::default()).await.unwrap();
+        api.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     fn api(&self, kind: ResourceKind) -> Api<DynamicObject> {

@@ -1,5 +1,10 @@
 //! The watches keep the directory and the agents' settings true, whatever the API server does.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that breaks has to fail the test"
+)]
+
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
@@ -37,7 +42,7 @@ async fn what_was_there_before_is_known_when_the_manager_is_ready() {
         let mac = format!("52:54:00:00:01:{number:02x}");
         cluster.create(vm(&format!("second-{number}"), &mac)).await;
     }
-    cluster.create(config("default", json!({}))).await;
+    cluster.create(config("default", &json!({}))).await;
     cluster.watch();
     cluster.ready().await;
     assert_eq!(cluster.look_up(7), "wakes shop/first-7");
@@ -52,7 +57,7 @@ async fn changes_of_a_vm_take_effect() {
         "discoveryMode": "LabelSelector",
         "vmSelector": {"matchLabels": {"wol": "on"}},
     });
-    cluster.create(config("labelled", labelled)).await;
+    cluster.create(config("labelled", &labelled)).await;
     cluster.create(vm("web", "52:54:00:00:00:01")).await;
     cluster.eventually(1, "shop/web: NoConfig").await;
     let patch = json!({"metadata": {"labels": {"wol": "on"}}});
@@ -106,7 +111,7 @@ async fn an_unreadable_vm_hides_no_other() {
     let mut cluster = Cluster::new().await;
     cluster.install(ResourceKind::Vm).await;
     cluster.install(ResourceKind::Config).await;
-    cluster.create(config("default", json!({}))).await;
+    cluster.create(config("default", &json!({}))).await;
     let mut odd = vm("odd", "52:54:00:00:00:01");
     odd["spec"]["running"] = json!("perhaps");
     cluster.create(odd).await;
@@ -133,7 +138,7 @@ async fn an_unreadable_config_allows_nothing_and_hides_no_other() {
     let cluster = Cluster::with_everything().await;
     cluster.delete(ResourceKind::Config, "default").await;
     let odd = json!({"discoveryMode": "Everything"});
-    cluster.create(config("odd", odd)).await;
+    cluster.create(config("odd", &odd)).await;
     cluster.create(vm("web", "52:54:00:00:00:01")).await;
     cluster.eventually(1, "shop/web: NoConfig").await;
     cluster
@@ -141,7 +146,7 @@ async fn an_unreadable_config_allows_nothing_and_hides_no_other() {
             cluster.has("unreadable_objects{resource=\"WolConfigs\"} 1")
         })
         .await;
-    cluster.create(config("good", json!({}))).await;
+    cluster.create(config("good", &json!({}))).await;
     cluster.eventually(1, "wakes shop/web").await;
 }
 
@@ -192,7 +197,7 @@ async fn the_api_server_may_come_after_the_manager() {
     cluster.install(ResourceKind::Vm).await;
     cluster.install(ResourceKind::Config).await;
     cluster.create(vm("web", "52:54:00:00:00:01")).await;
-    cluster.create(config("default", json!({}))).await;
+    cluster.create(config("default", &json!({}))).await;
     cluster.server.faults().away(true);
     cluster.watch();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -210,7 +215,7 @@ async fn a_manager_without_the_crds_is_ready_and_notices_when_they_come() {
     assert_eq!(cluster.look_up(1), "not found");
     cluster.install(ResourceKind::Config).await;
     cluster
-        .create(config("default", json!({"wolPort": 4000})))
+        .create(config("default", &json!({"wolPort": 4000})))
         .await;
     cluster.install(ResourceKind::Vm).await;
     cluster.create(vm("web", "52:54:00:00:00:01")).await;
@@ -243,7 +248,7 @@ async fn a_list_that_breaks_off_loses_nothing() {
     let mut cluster = Cluster::new().await;
     cluster.install(ResourceKind::Vm).await;
     cluster.install(ResourceKind::Config).await;
-    cluster.create(config("default", json!({}))).await;
+    cluster.create(config("default", &json!({}))).await;
     for number in 0..300_u32 {
         let mac = format!("52:54:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
         cluster.create(vm(&format!("vm-{number:03}"), &mac)).await;
@@ -276,7 +281,7 @@ async fn the_agents_times_are_those_of_the_command_line() {
     assert!(generation > 0);
 }
 
-fn config(name: &str, spec: serde_json::Value) -> serde_json::Value {
+fn config(name: &str, spec: &serde_json::Value) -> serde_json::Value {
     json!({
         "apiVersion": "wol.pillon.org/v1beta1",
         "kind": "WolConfig",

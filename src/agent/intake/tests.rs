@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::{mac::MacAddr, wake::Outcome};
+use crate::wake::Outcome;
 
 fn origin(carrier: Carrier, interface: &str) -> Origin {
     Origin {
@@ -108,8 +108,9 @@ fn a_wake_that_was_pushed_out_counts_again() {
     let (intake, t0) = intake();
     intake.hear(&magic(0, &[]), &udp(), t0);
     for n in 0..1024_u32 {
-        let address = MacAddr::new([0x52, 1, 0, 0, (n >> 8) as u8, n as u8]).octets();
-        intake.hear(&[&[0xff; 6], &*address.repeat(16)].concat(), &udp(), t0);
+        let [a, b, c, d] = n.to_be_bytes();
+        let payload = [&[0xff; 6], &*[0x52, 1, a, b, c, d].repeat(16)].concat();
+        intake.hear(&payload, &udp(), t0);
     }
     intake.hear(&magic(0, &[]), &udp(), t0);
     let events: Vec<_> = std::iter::from_fn(|| intake.next_event(t0)).collect();

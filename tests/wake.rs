@@ -1,0 +1,65 @@
+//! The whole path: a packet, the real agents, the real manager, and a VM that starts or does not.
+//! Every scenario runs on the API stand-in and, where `KUBEBUILDER_ASSETS` names one, unchanged on
+//! a real API server.
+
+mod common;
+#[path = "wake/scenarios.rs"]
+mod scenarios;
+
+use std::{panic::AssertUnwindSafe, path::Path};
+
+use common::cluster::Cluster;
+use futures::FutureExt as _;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
+
+/// Makes a test on the stand-in of each scenario, and one test on a real API server of all.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
+                scenarios::$name(&cluster).await;
+            }
+        )*
+
+        /// One after the other, since they share the server.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn all_on_a_real_api_server() {
+            let Some(cluster) = Cluster::real(Path::new(PROGRAM)).await else { return };
+            let mut failed = Vec::new();
+            $(
+                cluster.fresh().await;
+                let run = AssertUnwindSafe(scenarios::$name(&cluster)).catch_unwind();
+                let passed = run.await.is_ok();
+                println!("{} on a real API server: {}", stringify!($name), if passed { "ok" } else { "FAILED" });
+                if !passed {
+                    failed.push(stringify!($name));
+                }
+            )*
+            assert!(failed.is_empty(), "failed on a real API server: {failed:?}");
+        }
+    };
+}
+
+scenarios!(
+    a_packet_starts_a_vm_once_and_says_so_on_it,
+    two_nodes_hear_one_packet_and_one_start_follows,
+    a_halted_vm_starts_and_is_warned_of_becoming_always,
+    a_running_vm_is_left_alone,
+    an_unknown_address_starts_nothing,
+    two_vms_with_one_address_start_neither,
+    a_vm_that_is_stopping_starts_when_it_has_stopped,
+    a_label_selector_selects_what_it_says,
+    explicit_mappings_go_before_discovery,
+    several_configs_add_up_and_deleting_one_takes_its_vms_out,
+    without_a_config_nothing_is_wakeable,
+    sources_and_interfaces_of_a_config_hold,
+    definitions_may_come_after_the_manager,
+    a_wake_heard_before_the_manager_came_is_delivered,
+    a_wake_while_the_api_is_away_starts_when_it_is_back,
+    an_odd_vm_does_not_hide_the_others,
+    the_original_agents_protocol_wakes_too,
+    manager_and_agents_end_when_asked,
+);
