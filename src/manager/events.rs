@@ -53,6 +53,8 @@ pub enum Reason {
     Expired,
     /// A packet named it, but may not wake it.
     Ignored,
+    /// A packet named it, and another VM.
+    Ambiguous,
 }
 
 impl Reason {
@@ -64,6 +66,7 @@ impl Reason {
             Self::Refused => "WakeOnLanRefused",
             Self::Expired => "WakeOnLanExpired",
             Self::Ignored => "WakeOnLanIgnored",
+            Self::Ambiguous => "WakeOnLanAmbiguous",
         }
     }
 }
@@ -75,11 +78,14 @@ struct Note {
     message: String,
 }
 
+/// The troubles told moments ago, by VM.
+type Troubles = Window<(Arc<str>, Reason)>;
+
 /// Takes Events in without waiting.
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: mpsc::Sender<Note>,
-    troubles: Arc<Mutex<Window<(Arc<str>, Reason)>>>,
+    troubles: Arc<Mutex<Troubles>>,
     metrics: Metrics,
 }
 
@@ -142,6 +148,12 @@ impl Events {
     pub fn ignored(&self, vm: &Arc<Vm>, report: &Report, why: &str, now: Instant) {
         let message = format!("not woken by {}: {why}", packet(report));
         self.tell(vm, Reason::Ignored, message, now);
+    }
+
+    /// Tells that a packet named several VMs, of which this is one.
+    pub fn ambiguous(&self, vm: &Arc<Vm>, report: &Report, why: &str, now: Instant) {
+        let message = format!("not woken by {}: {why}", packet(report));
+        self.tell(vm, Reason::Ambiguous, message, now);
     }
 
     fn tell(&self, vm: &Arc<Vm>, reason: Reason, message: String, now: Instant) {
@@ -223,7 +235,11 @@ fn event(note: &Note, replica: &str, now: Timestamp) -> Event {
         ..
     } = &*note.vm;
     let mut message = note.message.clone();
-    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    let mut end = message.len().min(MAX_MESSAGE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.truncate(end);
     Event {
         metadata: ObjectMeta {
             name: Some(name(&note.vm, note.reason)),

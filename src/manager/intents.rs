@@ -14,7 +14,7 @@ use std::{
 };
 
 use intent::{Intent, State};
-use steps::{deleted, pause, verdict};
+use steps::{DELETED, pause, verdict};
 
 use crate::{
     manager::{
@@ -261,7 +261,7 @@ impl Intents {
 
     /// Takes the news that a VM is no more.
     pub fn deleted(&mut self, uid: &Arc<str>, now: Instant) {
-        self.settle(uid, Outcome::Gone, deleted(), now);
+        self.settle(uid, Outcome::Gone, DELETED, now);
         self.pump(now);
     }
 
@@ -286,11 +286,11 @@ impl Intents {
                     self.enqueue(uid, Call::Read);
                 }
                 Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
-                Answered::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
-                Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, why, now),
-                Answered::Refused(why) => self.settle(uid, Outcome::Stuck, why, now),
+                Answered::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
+                Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, &why, now),
+                Answered::Refused(why) => self.settle(uid, Outcome::Stuck, &why, now),
                 Answered::Unsupported(why) | Answered::Bug(why) => {
-                    self.settle(uid, Outcome::Unsupported, why, now);
+                    self.settle(uid, Outcome::Unsupported, &why, now);
                 }
             }
             self.schedule(uid);
@@ -318,7 +318,7 @@ impl Intents {
                     self.judge(uid, now);
                 }
                 // Another VM has taken the name.
-                Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
+                Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
                 Reread::Failed(why) => self.back_off(uid, None, why, now),
             }
             self.schedule(uid);
@@ -365,7 +365,7 @@ impl Intents {
     fn expire(&mut self, uid: &Arc<str>, now: Instant) {
         if let Some(intent) = self.open.get(uid) {
             let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, why, now);
+            self.settle(uid, Outcome::Expired, &why, now);
         }
     }
 
@@ -385,9 +385,9 @@ impl Intents {
                 );
             return match outcome {
                 Outcome::AlreadyOn if started => {
-                    self.settle(uid, Outcome::Started, "started".into(), now);
+                    self.settle(uid, Outcome::Started, "started", now);
                 }
-                _ => self.settle(uid, outcome, message, now),
+                _ => self.settle(uid, outcome, &message, now),
             };
         }
         let stopping = intent.vm.power == Power::Stopping;
