@@ -51,7 +51,11 @@ impl Story {
     /// Sends copies of a packet to all agents, by `kubevirt-wol send`.
     pub(crate) fn send(&mut self, program: &Path, mac: &str, port: u16, copies: u32) {
         self.sent = Instant::now();
-        let times = if copies == 1 { "once".to_owned() } else { format!("{copies} times") };
+        let times = if copies == 1 {
+            "once".to_owned()
+        } else {
+            format!("{copies} times")
+        };
         self.tell("send", &format!("{mac} to 127.255.255.255:{port}, {times}"));
         let (port, copies) = (port.to_string(), copies.to_string());
         let result = Command::new(program)
