@@ -4,6 +4,7 @@
 //! intent, never the status code of a call alone: an accepted start may come to nothing, and a
 //! refused one may have been made by somebody else.
 
+mod action;
 mod intent;
 mod steps;
 
@@ -13,18 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use action::{Action, Admission, Call, Settled};
 use intent::{Intent, State};
 use steps::{DELETED, pause, verdict};
 
 use crate::{
     manager::{
         marks::Marks,
-        report::{Reply, Report},
+        report::Report,
         start::{Answered, Reread},
         throttle::Throttle,
         vm::{Power, Vm},
     },
-    wake::{Answer, Outcome},
+    wake::Outcome,
 };
 
 /// After an accepted start the VM is read where the watch says nothing for so long.
@@ -57,60 +59,6 @@ pub struct Limits {
     pub intents: usize,
     /// Reporters waiting for an answer, over all intents.
     pub reporters: usize,
-}
-
-/// A call to the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// Starts the VM.
-    Start,
-    /// Reads the VM.
-    Read,
-}
-
-/// What the caller shall do.
-#[derive(Debug)]
-pub enum Action {
-    /// Make the call, then tell [`Intents::answered`] or [`Intents::reread`] under this number.
-    Call(Call, u64, Arc<Vm>),
-    /// Answer a reporter.
-    Answer(Reply, Answer),
-    /// A wake was decided: log it, count it, tell the VM's owner.
-    Settled(Box<Settled>),
-}
-
-/// What became of a wake.
-#[derive(Debug)]
-pub struct Settled {
-    /// The first packet.
-    pub report: Report,
-    /// The view of the VM that the decision rests on.
-    pub vm: Arc<Vm>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why, for people.
-    pub message: String,
-    /// How many agents reported it.
-    pub reporters: usize,
-    /// From its first report to the first call.
-    pub queued: Option<Duration>,
-    /// From the first call to its answer.
-    pub called: Option<Duration>,
-    /// From the accepted start to the VM showing it.
-    pub confirmed: Option<Duration>,
-}
-
-/// What was done with a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It opened an intent.
-    Opened,
-    /// It joined one.
-    Joined,
-    /// It was answered at once.
-    Answered,
-    /// There was no room; the agent asks again.
-    Busy,
 }
 
 /// The open intents and the wakes settled moments ago.

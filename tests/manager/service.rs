@@ -249,6 +249,21 @@ async fn a_watcher_of_the_health_service_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn what_waited_while_the_manager_stood_still_is_not_believed() {
+    let bed = Bed::new().await;
+    let mut agent = bed.agent("node-1").await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    tokio::time::resume();
+    agent.event(1, &MAC).await;
+    assert_eq!(agent.message().await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(bed.desk.reports.lock().unwrap().len(), 0);
+    let again = bed.agent("node-1").await;
+    again.event(1, &MAC).await;
+    assert_eq!(bed.desk.reported(1).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_flood_of_events_is_answered_event_by_event() {
     let bed = Bed::new().await;
     *bed.desk.answer.lock().unwrap() = Some(done(Outcome::NotFound));
