@@ -161,7 +161,10 @@ impl Intake {
     pub fn next_event(&self, now: Instant) -> Option<pb::Event> {
         let mut state = self.lock();
         let due = state.ring.next_unsent(now)?;
-        Some(rpc::event(due.seq, due.wake, due.age))
+        Some(pb::Event {
+            deferred: due.deferred,
+            ..rpc::event(due.seq, due.wake, due.age)
+        })
     }
 
     /// Whether an event is due.

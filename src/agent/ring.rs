@@ -49,7 +49,7 @@ struct Entry {
     key: Key,
     heard_at: Instant,
     state: State,
-    /// Set by a deferral, and stronger than the TTL.
+    /// Set by a deferral, which lengthens the life of a wake and never shortens it.
     kept_until: Option<Instant>,
     /// Whether a manager once knew the target.
     known: bool,
@@ -71,6 +71,8 @@ pub struct Due<'a> {
     pub wake: &'a Wake,
     /// How long ago it was heard.
     pub age: Duration,
+    /// Whether a manager deferred it, so that it may be older than a fresh one.
+    pub deferred: bool,
 }
 
 /// A wake that left the ring.
@@ -169,6 +171,7 @@ impl Ring {
             seq,
             wake: &entry.wake,
             age: now.saturating_duration_since(entry.heard_at),
+            deferred: entry.kept_until.is_some(),
         })
     }
 
@@ -276,10 +279,8 @@ impl Ring {
 
 impl Entry {
     fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
-        match self.kept_until {
-            Some(until) => now >= until,
-            None => now.saturating_duration_since(self.heard_at) >= ttl,
-        }
+        now.saturating_duration_since(self.heard_at) >= ttl
+            && self.kept_until.is_none_or(|until| now >= until)
     }
 }
 
