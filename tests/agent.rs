@@ -115,7 +115,7 @@ async fn an_event_without_an_answer_is_sent_again_after_two_seconds() {
     let (_manager, mut session, _agent, port) = pair().await;
     send(port, &magic(1));
     assert_eq!(session.event().await.seq, 1);
-    session.no_event(millis(1900)).await;
+    session.no_event(millis(1000)).await;
     let again = session.event().await;
     assert_eq!(again.seq, 1);
     assert!(again.age_ms >= 2000, "{again:?}");
@@ -124,17 +124,17 @@ async fn an_event_without_an_answer_is_sent_again_after_two_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_within_the_window_is_not_reported_and_one_after_it_is() {
     let (_manager, mut session, _agent, port) = pair().await;
-    let mut short = settings(2, &[port]);
-    short.dedup_window_ms = 600;
-    session.configure(short).await;
+    let mut window = settings(2, &[port]);
+    window.dedup_window_ms = 60_000;
+    session.configure(window.clone()).await;
     for _ in 0..3 {
         send(port, &magic(1));
     }
     assert_eq!(session.event().await.seq, 1);
     session.settle(1, Outcome::Started).await;
     session.no_event(millis(300)).await;
-    send(port, &magic(1));
-    session.no_event(millis(400)).await;
+    (window.generation, window.dedup_window_ms) = (3, 100);
+    session.configure(window).await;
     send(port, &magic(1));
     assert_eq!(session.event().await.seq, 2);
 }
@@ -267,9 +267,9 @@ async fn an_agent_sent_away_comes_back_when_told_and_forgets_nothing() {
     assert_eq!(session.event().await.seq, 1);
     let start = Instant::now();
     session.go_away(millis(400)).await;
-    tokio::time::sleep(millis(200)).await;
+    tokio::time::sleep(millis(100)).await;
     send(port, &magic(2));
-    session.no_event(millis(300)).await;
+    session.no_event(millis(200)).await;
     session.settle(1, Outcome::Started).await;
     let (_, mut session) = manager.accept().await;
     assert!(start.elapsed() >= millis(700), "{:?}", start.elapsed());
@@ -277,12 +277,38 @@ async fn an_agent_sent_away_comes_back_when_told_and_forgets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manager_cannot_keep_an_agent_away_for_longer_than_a_few_seconds() {
+    let (mut manager, session, _agent, port) = pair().await;
+    session.go_away(Duration::from_secs(3600)).await;
+    send(port, &magic(1));
+    let (_, mut session) = manager.accept().await;
+    assert_eq!(session.event().await.seq, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_welcomes_and_breaks_is_asked_less_and_less_often() {
+    let address = free_address();
+    let mut manager = FakeManager::start(address).await;
+    let _agent = Agent::start(args(address, &[free_port()]));
+    let (mut sessions, end) = (0, Instant::now() + Duration::from_secs(4));
+    while tokio::time::timeout_at(end.into(), manager.accept())
+        .await
+        .is_ok()
+    {
+        sessions += 1;
+    }
+    // Pauses of 50 ms on average, as after a first failure, would make some 60 of them.
+    assert!((1..20).contains(&sessions), "{sessions} sessions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_agent_ends_at_once() {
     let (_manager, _session, agent, _) = pair().await;
-    assert!(agent.stop() < Duration::from_secs(1));
+    // Ten seconds would be the end of its patience.
+    assert!(agent.stop() < Duration::from_secs(5));
     let lonely = Agent::start(args(free_address(), &[free_port()]));
     tokio::time::sleep(millis(300)).await;
-    assert!(lonely.stop() < Duration::from_secs(1), "without a manager");
+    assert!(lonely.stop() < Duration::from_secs(5), "without a manager");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,9 +325,23 @@ async fn an_agent_ends_only_when_managers_have_what_it_heard() {
     session.ack(second.seq, Outcome::Deferred, 60_000).await;
     let took = end.await.unwrap();
     assert!(
-        took >= millis(500) && took < Duration::from_secs(3),
+        took >= millis(500) && took < Duration::from_secs(8),
         "{took:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_ends_asks_a_manager_that_had_no_room_once_more() {
+    let (_manager, mut session, agent, port) = pair().await;
+    send(port, &magic(1));
+    assert_eq!(session.event().await.seq, 1);
+    session.ack(1, Outcome::Deferred, 1000).await;
+    let end = tokio::task::spawn_blocking(|| agent.stop());
+    let again = session.event().await;
+    assert!(again.seq == 1 && again.deferred, "{again:?}");
+    session.settle(1, Outcome::Started).await;
+    let took = end.await.unwrap();
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -214,9 +214,10 @@ impl Intake {
         self.due.notified().await;
     }
 
-    /// Waits until nothing would be lost if the process ended. For one waiter.
-    pub async fn flushed(&self) {
-        while !self.lock().ring.is_flushed() {
+    /// Waits until nothing would be lost if the process ended at `patience` at the latest. For one
+    /// waiter.
+    pub async fn flushed(&self, patience: Instant) {
+        while !self.lock().ring.is_flushed(patience) {
             self.answered.notified().await;
         }
     }

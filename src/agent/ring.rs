@@ -248,12 +248,13 @@ impl Ring {
     }
 
     /// Whether nothing would be lost if the process ended: every wake is settled, or a manager has
-    /// taken it upon itself.
+    /// deferred it to `patience` or later. An earlier deferral may be of a manager that had no room
+    /// for the wake and waits to be asked again.
     #[must_use]
-    pub fn is_flushed(&self) -> bool {
+    pub fn is_flushed(&self, patience: Instant) -> bool {
         self.entries
             .values()
-            .all(|entry| matches!(entry.state, State::Deferred(_)))
+            .all(|entry| matches!(entry.state, State::Deferred(until) if until >= patience))
     }
 
     /// Whether a sent wake waits for its first answer.

@@ -225,12 +225,13 @@ fn a_flood_does_not_flood_the_log() {
 #[tokio::test(start_paused = true)]
 async fn the_end_waits_for_answers_and_no_longer() {
     let (intake, t0) = intake();
-    intake.flushed().await;
+    let patience = t0 + Duration::from_secs(10);
+    intake.flushed(patience).await;
     intake.hear(&magic(1, &[]), &udp(), t0);
     reported(&intake, t0);
-    let waiting = tokio::time::timeout(Duration::from_secs(10), intake.flushed());
+    let waiting = tokio::time::timeout(Duration::from_secs(10), intake.flushed(patience));
     assert!(waiting.await.is_err());
-    let (waited, ()) = tokio::join!(intake.flushed(), async {
+    let (waited, ()) = tokio::join!(intake.flushed(patience), async {
         answer(&intake, 1, Outcome::Started, t0);
     });
     assert_eq!(waited, ());

@@ -333,16 +333,30 @@ fn a_frame_tells_more_than_a_datagram_until_the_wake_is_sent() {
 #[test]
 fn flushed_means_that_everything_is_settled_or_with_a_manager() {
     let (mut ring, t0) = (Ring::new(TTL), Instant::now());
-    assert!(ring.is_flushed());
+    let patience = t0 + seconds(10);
+    assert!(ring.is_flushed(patience));
     push(&mut ring, 1, t0);
     push(&mut ring, 2, t0);
-    assert!(!ring.is_flushed() && !ring.awaits_answers());
+    assert!(!ring.is_flushed(patience) && !ring.awaits_answers());
     send_all(&mut ring, t0);
     assert!(ring.awaits_answers());
     ring.acked(1, &started(), t0);
-    assert!(!ring.is_flushed());
-    ring.acked(2, &deferred(seconds(9)), t0);
-    assert!(ring.is_flushed() && !ring.awaits_answers());
+    assert!(!ring.is_flushed(patience));
+    ring.acked(2, &deferred(seconds(60)), t0);
+    assert!(ring.is_flushed(patience) && !ring.awaits_answers());
     ring.session_lost();
-    assert!(!ring.is_flushed());
+    assert!(!ring.is_flushed(patience));
+}
+
+#[test]
+fn a_wake_that_a_manager_had_no_room_for_is_not_flushed() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(seconds(2)), t0);
+    assert!(!ring.is_flushed(t0 + seconds(10)));
+    ring.tick(t0 + seconds(2));
+    assert_eq!(send_all(&mut ring, t0 + seconds(2)), [(1, 2)]);
+    ring.acked(1, &deferred(seconds(60)), t0 + seconds(2));
+    assert!(ring.is_flushed(t0 + seconds(10)));
 }
