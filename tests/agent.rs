@@ -10,7 +10,7 @@
 use std::{
     net::{Ipv6Addr, UdpSocket},
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use kubevirt_wol::{
@@ -22,6 +22,8 @@ use kubevirt_wol::{
 mod bed;
 #[path = "common/fake_manager.rs"]
 mod fake_manager;
+#[path = "agent/partings.rs"]
+mod partings;
 #[path = "common/skip.rs"]
 mod skip;
 
@@ -261,90 +263,6 @@ async fn ports_of_the_command_line_win_and_the_manager_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_sent_away_comes_back_when_told_and_forgets_nothing() {
-    let (mut manager, mut session, _agent, port) = pair().await;
-    send(port, &magic(1));
-    assert_eq!(session.event().await.seq, 1);
-    let start = Instant::now();
-    session.go_away(millis(400)).await;
-    tokio::time::sleep(millis(100)).await;
-    send(port, &magic(2));
-    session.no_event(millis(200)).await;
-    session.settle(1, Outcome::Started).await;
-    let (_, mut session) = manager.accept().await;
-    assert!(start.elapsed() >= millis(700), "{:?}", start.elapsed());
-    assert_eq!(session.event().await.seq, 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manager_cannot_keep_an_agent_away_for_longer_than_a_few_seconds() {
-    let (mut manager, session, _agent, port) = pair().await;
-    session.go_away(Duration::from_secs(3600)).await;
-    send(port, &magic(1));
-    let (_, mut session) = manager.accept().await;
-    assert_eq!(session.event().await.seq, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manager_that_welcomes_and_breaks_is_asked_less_and_less_often() {
-    let address = free_address();
-    let mut manager = FakeManager::start(address).await;
-    let _agent = Agent::start(args(address, &[free_port()]));
-    let (mut sessions, end) = (0, Instant::now() + Duration::from_secs(4));
-    while tokio::time::timeout_at(end.into(), manager.accept())
-        .await
-        .is_ok()
-    {
-        sessions += 1;
-    }
-    // Pauses of 50 ms on average, as after a first failure, would make some 60 of them.
-    assert!((1..20).contains(&sessions), "{sessions} sessions");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_agent_ends_at_once() {
-    let (_manager, _session, agent, _) = pair().await;
-    // Ten seconds would be the end of its patience.
-    assert!(agent.stop() < Duration::from_secs(5));
-    let lonely = Agent::start(args(free_address(), &[free_port()]));
-    tokio::time::sleep(millis(300)).await;
-    assert!(lonely.stop() < Duration::from_secs(5), "without a manager");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_ends_only_when_managers_have_what_it_heard() {
-    let (_manager, mut session, agent, port) = pair().await;
-    send(port, &magic(1));
-    send(port, &magic(2));
-    let end = tokio::task::spawn_blocking(|| agent.stop());
-    let first = session.event().await;
-    let second = session.event().await;
-    tokio::time::sleep(millis(500)).await;
-    assert!(!end.is_finished(), "nothing is answered yet");
-    session.settle(first.seq, Outcome::Started).await;
-    session.ack(second.seq, Outcome::Deferred, 60_000).await;
-    let took = end.await.unwrap();
-    assert!(
-        took >= millis(500) && took < Duration::from_secs(8),
-        "{took:?}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_ends_asks_a_manager_that_had_no_room_once_more() {
-    let (_manager, mut session, agent, port) = pair().await;
-    send(port, &magic(1));
-    assert_eq!(session.event().await.seq, 1);
-    session.ack(1, Outcome::Deferred, 1000).await;
-    let end = tokio::task::spawn_blocking(|| agent.stop());
-    let again = session.event().await;
-    assert!(again.seq == 1 && again.deferred, "{again:?}");
-    session.settle(1, Outcome::Started).await;
-    let took = end.await.unwrap();
-    assert!(took < Duration::from_secs(8), "{took:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_is_ready_once_it_listens_and_is_configured_and_stays_so() {
     let (address, port, admin) = (free_address(), free_port(), free_address());
     let _agent = Agent::start(AgentArgs {
@@ -386,18 +304,6 @@ async fn an_agent_is_ready_once_it_listens_and_is_configured_and_stays_so() {
 }
 
 #[test]
-fn an_agent_without_encryption_wants_to_be_allowed_to() {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubevirt-wol"))
-        .args(["agent", "--node-name=node-1", "--manager=127.0.0.1:1"])
-        .env_remove("WOL_INSECURE")
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("--insecure"), "{error}");
-}
-
-#[test]
 fn a_manager_that_cannot_be_one_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_kubevirt-wol"))
         .args([
@@ -410,6 +316,6 @@ fn a_manager_that_cannot_be_one_is_refused() {
         .output()
         .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("host:port"), "{error}");
 }
