@@ -38,7 +38,7 @@ fn full(keys: u32, now: Instant) -> Window<Key> {
 }
 
 /// The largest `max alloc` divided by the number of keys is the price of a key.
-#[divan::bench(args = KEYS, sample_count = 10, sample_size = 1)]
+#[divan::bench(args = KEYS, sample_count = 3, sample_size = 1)]
 fn fill(keys: u32) -> Window<Key> {
     full(keys, Instant::now())
 }

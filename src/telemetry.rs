@@ -27,7 +27,14 @@ pub enum LogFormat {
 ///
 /// The filter cannot be read, or a log writer is installed already.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| {
+    // The client logs every answer of 500 and above as an error of ours; we say ourselves what an
+    // answer means, and most of them mean little.
+    let quiet = if filter.contains("kube_client") {
+        ""
+    } else {
+        ",kube_client::client::builder=off"
+    };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}")).with_context(|| {
         format!("log filter {filter:?} is not of the form info or info,kubevirt_wol=debug")
     })?;
     let terminal = std::io::stderr().is_terminal();

@@ -1,133 +1,35 @@
 //! What a manager sees of an agent, and what an agent does without one. Packets are real, on the
 //! loopback interface.
 
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "the test bed is shared, and one that breaks has to fail the test"
+)]
+
 use std::{
-    net::{Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv6Addr, UdpSocket},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
 use kubevirt_wol::{
-    agent,
     cli::AgentArgs,
-    mac::MacAddr,
-    packet::MagicPacket,
     rpc::pb::{self, Outcome},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
 
+#[path = "agent/bed.rs"]
+mod bed;
 #[path = "common/fake_manager.rs"]
 mod fake_manager;
 #[path = "common/skip.rs"]
 mod skip;
 
-use fake_manager::{FakeManager, Session};
-
-/// An agent on a thread of its own, as privileges belong to threads.
-struct Agent {
-    token: CancellationToken,
-    thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
-}
-
-impl Agent {
-    fn start(args: AgentArgs) -> Self {
-        let token = CancellationToken::new();
-        let stop = token.clone();
-        let thread = thread::spawn(move || {
-            let ears = agent::open(&args)?;
-            agent::runtime()?.block_on(agent::run(args, ears, stop))
-        });
-        Self {
-            token,
-            thread: Some(thread),
-        }
-    }
-
-    /// Asks it to end and waits; tells how long that took.
-    fn stop(mut self) -> Duration {
-        let start = Instant::now();
-        self.token.cancel();
-        let result = self.thread.take().unwrap().join().unwrap();
-        result.expect("it ends well");
-        start.elapsed()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.token.cancel();
-    }
-}
-
-fn args(manager: SocketAddr, ports: &[u16]) -> AgentArgs {
-    AgentArgs {
-        node_name: "node-1".to_owned(),
-        manager: manager.to_string(),
-        insecure: true,
-        wol_ports: ports.to_vec(),
-        no_raw: true,
-        admin_bind: None,
-    }
-}
-
-/// An address where nobody listens yet.
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
-    socket.local_addr().unwrap().port()
-}
-
-fn magic(last: u8) -> Vec<u8> {
-    let target = MacAddr::new([0x52, 0x54, 0, 0, 0, last]);
-    MagicPacket::new(target, &[]).unwrap().to_bytes()
-}
-
-fn send(port: u16, payload: &[u8]) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.send_to(payload, ("127.0.0.1", port)).unwrap();
-}
-
-fn settings(generation: u64, ports: &[u16]) -> pb::Configuration {
-    pb::Configuration {
-        generation,
-        udp_ports: ports.iter().copied().map(u32::from).collect(),
-        dedup_window_ms: 2000,
-        event_ttl_ms: 30_000,
-        filters: vec![pb::SourceFilter::default()],
-    }
-}
-
-/// A manager and an agent that listens on one port, as the manager asked.
-async fn pair() -> (FakeManager, Session, Agent, u16) {
-    let (address, port) = (free_address(), free_port());
-    let mut manager = FakeManager::start(address).await;
-    let agent = Agent::start(args(address, &[port]));
-    let (_, mut session) = manager.accept().await;
-    let status = session.configure(settings(1, &[port])).await;
-    assert!(status.accepted, "{status:?}");
-    (manager, session, agent, port)
-}
-
-fn millis(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-async fn wait_until_bound(port: u16) {
-    let taken = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_err();
-    for _ in 0..1000 {
-        if taken() {
-            return;
-        }
-        tokio::time::sleep(millis(10)).await;
-    }
-    panic!("port {port} is never opened");
-}
+use bed::{
+    Agent, args, free_address, free_port, get, magic, millis, pair, send, settings,
+    wait_until_bound,
+};
+use fake_manager::FakeManager;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_heard_before_a_manager_exists_is_delivered_with_its_true_age() {
@@ -440,21 +342,6 @@ async fn an_agent_is_ready_once_it_listens_and_is_configured_and_stays_so() {
         get(admin, "/readyz").await.contains("200 OK"),
         "without a session"
     );
-}
-
-/// The whole answer to a GET, headers included; tried again until somebody listens.
-async fn get(address: SocketAddr, path: &str) -> String {
-    for _ in 0..500 {
-        if let Ok(mut stream) = tokio::net::TcpStream::connect(address).await {
-            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            return answer;
-        }
-        tokio::time::sleep(millis(10)).await;
-    }
-    panic!("nobody listens on {address}");
 }
 
 #[test]

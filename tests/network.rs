@@ -9,8 +9,6 @@
 #[path = "network/capture.rs"]
 mod capture;
 mod common;
-#[path = "network/fake.rs"]
-mod fake;
 #[path = "network/senders.rs"]
 mod senders;
 #[path = "network/world.rs"]
@@ -26,7 +24,6 @@ use common::{
     netns::{self, Host, Switch},
     skip::skipped,
 };
-use kubevirt_wol::mac::MacAddr;
 use world::{Node, World};
 
 /// Whether the tests of this file cannot run here; says so.
@@ -127,18 +124,20 @@ fn every_interface_sends_to_its_subnet_and_to_all() {
     assert!(capture.is_quiet());
 }
 
-/// The address of a VM; each wake has its own.
-fn vm(number: usize) -> MacAddr {
-    MacAddr::new([0x52, 0x54, 0, 0, 0, u8::try_from(number).unwrap()])
-}
-
-/// Runs the senders, each for a VM of its own, and expects one start of each.
-fn expect_each_wakes_once(world: &World, nodes: &[&Node], commands: &[&str]) {
-    let vms: Vec<_> = (1..=commands.len()).map(vm).collect();
-    for (command, vm) in commands.iter().zip(&vms) {
-        senders::wake(&world.sender, command, &vm.to_string());
+/// Runs the senders, each for a VM of its own, and expects that each of `nodes` reports it once and
+/// that it is started once.
+fn expect_each_wakes_once(world: &World, nodes: &[Node], commands: &[&str]) {
+    let count = u8::try_from(commands.len()).unwrap();
+    for (number, command) in (1..).zip(commands) {
+        senders::wake(&world.sender, command, &world::mac(number).to_string());
     }
-    world.expect_one_start_each(&vms, nodes);
+    for number in 1..=count {
+        world.expect_running(number);
+    }
+    world.expect_no_second_start(count);
+    for node in nodes {
+        assert_eq!(node.reported(), u64::from(count), "{}", node.name);
+    }
 }
 
 /// What real people type, and our own program.
@@ -161,19 +160,22 @@ const SENDERS: [&str; 12] = [
 /// comes in three fragments.
 const LATE_PATTERNS: [&str; 2] = ["send --offset 7 MAC", "send --offset 3000 MAC"];
 
+/// Enough VMs for all of these.
+const VMS: u8 = 14;
+
 #[test]
 fn every_real_sender_starts_its_vm_once_though_two_nodes_hear_it() {
     if cannot_run() {
         return;
     }
-    let world = World::new();
+    let world = World::new(VMS);
     let mut nodes = [11, 12].map(|number| world.node(number));
     for (node, address) in nodes.iter_mut().zip(["10.77.0.11/24", "10.77.0.12/24"]) {
         node.host.plug(&world.lan, "lan0", Some(address));
         node.start_agent();
     }
     let all = [&SENDERS[..], &LATE_PATTERNS].concat();
-    expect_each_wakes_once(&world, &[&nodes[0], &nodes[1]], &all);
+    expect_each_wakes_once(&world, &nodes, &all);
 }
 
 #[test]
@@ -181,14 +183,14 @@ fn a_nic_without_any_address_hears_every_sender() {
     if cannot_run() {
         return;
     }
-    let world = World::new();
+    let world = World::new(VMS);
     let mut node = world.node(11);
     // With strict reverse path filtering, no UDP socket gets what this interface receives.
     node.host.sysctl("net/ipv4/conf/default/rp_filter", "1");
     node.host.sysctl("net/ipv6/conf/default/disable_ipv6", "1");
     node.host.plug(&world.lan, "lan0", None);
     node.start_agent();
-    expect_each_wakes_once(&world, &[&node], &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 #[test]
@@ -196,7 +198,7 @@ fn a_nic_in_a_bridge_hears_every_sender_once() {
     if cannot_run() {
         return;
     }
-    let world = World::new();
+    let world = World::new(VMS);
     let mut node = world.node(11);
     node.host.ip("link add br0 type bridge stp_state 0");
     node.host.plug(&world.lan, "lan0", None);
@@ -205,7 +207,7 @@ fn a_nic_in_a_bridge_hears_every_sender_once() {
     node.host.ip("address add 10.77.0.11/24 dev br0");
     node.start_agent();
     let all = [&SENDERS[..], &LATE_PATTERNS].concat();
-    expect_each_wakes_once(&world, &[&node], &all);
+    expect_each_wakes_once(&world, &[node], &all);
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn where_another_program_has_the_udp_ports_the_packet_socket_hears() {
     if cannot_run() {
         return;
     }
-    let world = World::new();
+    let world = World::new(VMS);
     let mut node = world.node(11);
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
     let owners = node.host.thread(|| {
@@ -222,7 +224,7 @@ fn where_another_program_has_the_udp_ports_the_packet_socket_hears() {
     });
     let _owners = owners.join().unwrap();
     node.start_agent();
-    expect_each_wakes_once(&world, &[&node], &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 #[test]
@@ -230,7 +232,7 @@ fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() 
     if cannot_run() {
         return;
     }
-    let world = World::new();
+    let world = World::new(VMS);
     let mut node = world.node(11);
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
     node.start_agent();
@@ -239,7 +241,7 @@ fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() 
     node.host.ip("link delete lan0");
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
     node.host.plug(&world.lan, "new0", None);
-    expect_each_wakes_once(&world, &[&node], &SENDERS);
+    expect_each_wakes_once(&world, &[node], &SENDERS);
 }
 
 /// Its number in `linux/capability.h`.

@@ -4,6 +4,7 @@
 //! intent, never the status code of a call alone: an accepted start may come to nothing, and a
 //! refused one may have been made by somebody else.
 
+mod action;
 mod intent;
 mod steps;
 
@@ -13,18 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use action::{Action, Admission, Call, Settled};
 use intent::{Intent, State};
-use steps::{deleted, pause, verdict};
+use steps::{DELETED, pause, verdict};
 
 use crate::{
     manager::{
         marks::Marks,
-        report::{Reply, Report},
+        report::Report,
         start::{Answered, Reread},
         throttle::Throttle,
         vm::{Power, Vm},
     },
-    wake::{Answer, Outcome},
+    wake::Outcome,
 };
 
 /// After an accepted start the VM is read where the watch says nothing for so long.
@@ -57,60 +59,6 @@ pub struct Limits {
     pub intents: usize,
     /// Reporters waiting for an answer, over all intents.
     pub reporters: usize,
-}
-
-/// A call to the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// Starts the VM.
-    Start,
-    /// Reads the VM.
-    Read,
-}
-
-/// What the caller shall do.
-#[derive(Debug)]
-pub enum Action {
-    /// Make the call, then tell [`Intents::answered`] or [`Intents::reread`] under this number.
-    Call(Call, u64, Arc<Vm>),
-    /// Answer a reporter.
-    Answer(Reply, Answer),
-    /// A wake was decided: log it, count it, tell the VM's owner.
-    Settled(Box<Settled>),
-}
-
-/// What became of a wake.
-#[derive(Debug)]
-pub struct Settled {
-    /// The first packet.
-    pub report: Report,
-    /// The view of the VM that the decision rests on.
-    pub vm: Arc<Vm>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why, for people.
-    pub message: String,
-    /// How many agents reported it.
-    pub reporters: usize,
-    /// From its first report to the first call.
-    pub queued: Option<Duration>,
-    /// From the first call to its answer.
-    pub called: Option<Duration>,
-    /// From the accepted start to the VM showing it.
-    pub confirmed: Option<Duration>,
-}
-
-/// What was done with a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It opened an intent.
-    Opened,
-    /// It joined one.
-    Joined,
-    /// It was answered at once.
-    Answered,
-    /// There was no room; the agent asks again.
-    Busy,
 }
 
 /// The open intents and the wakes settled moments ago.
@@ -261,7 +209,7 @@ impl Intents {
 
     /// Takes the news that a VM is no more.
     pub fn deleted(&mut self, uid: &Arc<str>, now: Instant) {
-        self.settle(uid, Outcome::Gone, deleted(), now);
+        self.settle(uid, Outcome::Gone, DELETED, now);
         self.pump(now);
     }
 
@@ -286,11 +234,11 @@ impl Intents {
                     self.enqueue(uid, Call::Read);
                 }
                 Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
-                Answered::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
-                Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, why, now),
-                Answered::Refused(why) => self.settle(uid, Outcome::Stuck, why, now),
+                Answered::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
+                Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, &why, now),
+                Answered::Refused(why) => self.settle(uid, Outcome::Stuck, &why, now),
                 Answered::Unsupported(why) | Answered::Bug(why) => {
-                    self.settle(uid, Outcome::Unsupported, why, now);
+                    self.settle(uid, Outcome::Unsupported, &why, now);
                 }
             }
             self.schedule(uid);
@@ -318,7 +266,7 @@ impl Intents {
                     self.judge(uid, now);
                 }
                 // Another VM has taken the name.
-                Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, deleted(), now),
+                Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
                 Reread::Failed(why) => self.back_off(uid, None, why, now),
             }
             self.schedule(uid);
@@ -365,7 +313,7 @@ impl Intents {
     fn expire(&mut self, uid: &Arc<str>, now: Instant) {
         if let Some(intent) = self.open.get(uid) {
             let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, why, now);
+            self.settle(uid, Outcome::Expired, &why, now);
         }
     }
 
@@ -385,9 +333,9 @@ impl Intents {
                 );
             return match outcome {
                 Outcome::AlreadyOn if started => {
-                    self.settle(uid, Outcome::Started, "started".into(), now);
+                    self.settle(uid, Outcome::Started, "started", now);
                 }
-                _ => self.settle(uid, outcome, message, now),
+                _ => self.settle(uid, outcome, &message, now),
             };
         }
         let stopping = intent.vm.power == Power::Stopping;

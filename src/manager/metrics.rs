@@ -174,7 +174,11 @@ impl Metrics {
             "Kubernetes Events on VMs, by what became of them",
             self.told.clone(),
         );
-        registry.register("open_wakes", "Wakes not settled yet", self.intents.clone());
+        registry.register(
+            "intents_open",
+            "Wakes not settled yet",
+            self.intents.clone(),
+        );
         registry.register(
             "api_calls_under_way",
             "Calls to start or read a VM that are under way",

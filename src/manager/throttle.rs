@@ -75,8 +75,8 @@ mod tests {
         let start = Instant::now();
         let mut throttle = Throttle::new(3, 1);
         assert!(throttle.admit(start));
-        let ready = throttle.ready_at(start);
-        assert!(!throttle.admit(ready - Duration::from_nanos(1)));
-        assert!(throttle.admit(ready));
+        let wait = throttle.ready_at(start) - start;
+        assert!(!throttle.admit(start + wait.mul_f64(0.999)));
+        assert!(throttle.admit(start + wait));
     }
 }

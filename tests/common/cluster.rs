@@ -118,6 +118,7 @@ impl Cluster {
     pub async fn fresh(&self) {
         if let ApiBackend::Real(envtest) = &self.api {
             envtest.fresh().await;
+            self.kubevirt.forget();
         }
     }
 

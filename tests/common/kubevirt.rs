@@ -233,6 +233,11 @@ impl KubeVirt {
         self.world.state().delay = delay;
     }
 
+    /// Forgets every VM and every call: for a test that shares an API server with others.
+    pub fn forget(&self) {
+        *self.world.state() = world::State::default();
+    }
+
     /// Every call of `start` that was handled, in order.
     pub fn starts(&self) -> Vec<Start> {
         self.world.state().starts.clone()

@@ -1,8 +1,11 @@
 //! Owns how a test says that it cannot run here.
 
+use std::io::Write as _;
+
 /// Says on stderr that a test is skipped and why; panics where `WOL_TEST_NO_SKIP` is set.
 pub fn skipped(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
+    // Not `eprintln!`, which the harness shows for failed tests only.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
     assert!(
         std::env::var_os("WOL_TEST_NO_SKIP").is_none(),
         "WOL_TEST_NO_SKIP is set, and this test would be skipped: {reason}"

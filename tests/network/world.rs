@@ -1,63 +1,87 @@
 //! A cluster on real networks: nodes with real agents, and a real manager, on a management network;
 //! a LAN by which packets come to the nodes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use kubevirt_wol::mac::MacAddr;
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
 
-use super::{fake::Fake, senders::OURS};
+use super::senders::OURS;
 use crate::common::{
+    cluster::{Cluster, Manager, SOON, get},
+    kubevirt::vm::vm,
     netns::{Host, Switch},
     process::Process,
 };
 
 /// Where agents reach the manager.
 const MANAGER: &str = "10.99.0.1:9090";
-/// How long a part may take to do what it was asked.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// A second start would come within this time: agents drop repeats for 2 s, and senders repeat
-/// within less than one.
+/// A second start would come within this time: senders and nodes repeat a wake within less than a
+/// second, and an agent sends what was not answered again after two.
 const SECOND_START: Duration = Duration::from_secs(3);
+/// Where each agent tells its metrics, on its own host.
+const ADMIN: &str = "127.0.0.1:8081";
+/// Where the VMs are.
+const NAMESPACE: &str = "default";
 
-/// The cluster.
+/// The cluster. What is declared first ends first.
 pub(crate) struct World {
-    pub(crate) lan: Switch,
-    management: Switch,
+    manager: Manager,
+    cluster: Arc<Cluster>,
+    /// Its threads are on the control plane's host.
+    runtime: Runtime,
     /// Where people send from: 10.77.0.1 on the LAN.
     pub(crate) sender: Host,
-    _control_plane: Host,
-    manager: Fake,
+    pub(crate) lan: Switch,
+    management: Switch,
+    control_plane: Host,
 }
 
 /// A node and its agent.
 pub(crate) struct Node {
-    // Ends before its host does.
     agent: Option<Process>,
     pub(crate) host: Host,
-    name: String,
+    pub(crate) name: String,
+}
+
+/// The address of VM `number`.
+pub(crate) fn mac(number: u8) -> MacAddr {
+    MacAddr::new([0x52, 0x54, 0, 0, 0, number])
+}
+
+fn name(number: u8) -> String {
+    format!("vm-{number}")
 }
 
 impl World {
-    /// Starts the control plane.
-    pub(crate) fn new() -> Self {
+    /// Starts the control plane, with VMs 1 to `vms`, which are off.
+    pub(crate) fn new(vms: u8) -> Self {
         let lan = Switch::new("lan");
-        let management = Switch::new("mgmt");
-        let control_plane = Host::new("cp");
-        control_plane.plug(&management, "mgmt0", Some("10.99.0.1/24"));
         let sender = Host::new("sender");
         sender.plug(&lan, "lan0", Some("10.77.0.1/24"));
         sender.ip("route add default dev lan0");
-        let manager = Fake::start(&control_plane, MANAGER.parse::<SocketAddr>().unwrap());
+        let management = Switch::new("mgmt");
+        let control_plane = Host::new("cp");
+        control_plane.plug(&management, "mgmt0", Some("10.99.0.1/24"));
+        let runtime = control_plane.thread(|| {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(2).enable_all().build().unwrap()
+        });
+        let runtime = runtime.join().unwrap();
+        let (cluster, manager) = on(&control_plane, &runtime, move || control_plane_with(vms));
         Self {
+            manager,
+            cluster: Arc::new(cluster),
+            runtime,
+            sender,
             lan,
             management,
-            sender,
-            _control_plane: control_plane,
-            manager,
+            control_plane,
         }
     }
 
-    /// Adds a node that nothing listens on yet; `number` is the last byte of its addresses.
+    /// Adds a node without an agent; `number` is the last byte of its address.
     pub(crate) fn node(&self, number: u8) -> Node {
         let name = format!("node{number}");
         let host = Host::new(&name);
@@ -70,45 +94,83 @@ impl World {
         }
     }
 
-    /// Waits until every one of `vms` has been started, and long enough to see a second start.
-    pub(crate) fn expect_one_start_each(&self, vms: &[MacAddr], nodes: &[&Node]) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        let all = |vm: &MacAddr| self.manager.reports(vm.octets()).len() == nodes.len();
-        while !vms.iter().all(all) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{:?}",
-                vms.iter().filter(|vm| !all(vm)).collect::<Vec<_>>()
+    /// Waits until VM `number` is running.
+    pub(crate) fn expect_running(&self, number: u8) {
+        let cluster = Arc::clone(&self.cluster);
+        on(&self.control_plane, &self.runtime, move || async move {
+            let name = name(number);
+            let kubevirt = &cluster.kubevirt;
+            kubevirt.wait_for_status(NAMESPACE, &name, "Running").await;
+        });
+    }
+
+    /// Waits for long enough to see a second start of any VM; then each of the first `vms` must
+    /// have been started by one request.
+    pub(crate) fn expect_no_second_start(&self, vms: u8) {
+        thread::sleep(SECOND_START);
+        let server = self.cluster.server().unwrap();
+        let requests = server.requests();
+        for number in 1..=vms {
+            let path = format!(
+                "/namespaces/{NAMESPACE}/virtualmachines/{}/start",
+                name(number)
             );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(SECOND_START);
-        for vm in vms {
-            let expected: Vec<_> = nodes.iter().map(|node| (node.name.clone(), 1)).collect();
-            assert_eq!(self.manager.reports(vm.octets()), expected, "{vm}");
+            let starts = requests
+                .iter()
+                .filter(|request| request.path.ends_with(&path));
+            let boots = self.cluster.kubevirt.boots(NAMESPACE, &name(number));
+            let log = self.manager.process.text();
+            assert_eq!((starts.count(), boots), (1, 1), "VM {number}: {log}");
         }
     }
 }
 
+/// Runs `work` on a host, where the runtime's threads are too.
+fn on<T: Send + 'static, F: Future<Output = T>>(
+    host: &Host,
+    runtime: &Runtime,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> T {
+    let runtime = runtime.handle().clone();
+    host.thread(move || runtime.block_on(work()))
+        .join()
+        .unwrap()
+}
+
+async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
+    let cluster = Cluster::stand_in(Path::new(OURS)).await;
+    cluster.install_crd().await;
+    let ports = json!({"discoveryMode": "All", "wolPorts": [9, 7]});
+    cluster.config("default", ports).await;
+    for number in 1..=vms {
+        let vm = vm(NAMESPACE, &name(number)).mac(&mac(number).to_string());
+        cluster.kubevirt.add(&vm).await;
+    }
+    let manager = cluster.manager_at(MANAGER.parse().unwrap(), &[]);
+    manager.ready().await;
+    (cluster, manager)
+}
+
 impl Node {
-    /// Starts the agent and waits until it hears and reports.
+    /// Starts the agent and waits until it hears and has the manager's settings.
     pub(crate) fn start_agent(&mut self) {
-        let mut command = self
-            .host
-            .command(std::env::var("TMP_AGENT").unwrap_or(OURS.to_owned()));
-        command.args([
-            "agent",
-            "--insecure",
-            "--manager",
-            MANAGER,
-            "--node-name",
-            &self.name,
-        ]);
+        let mut command = self.host.command(OURS);
+        command.args(["agent", "--insecure", "--node-name", &self.name]);
+        command.args(["--manager", MANAGER, "--admin-bind", ADMIN]);
         let agent = Process::spawn_command(&self.name, command);
-        agent.wait_for("a session with the manager", PATIENCE, |line| {
-            line.message() == "welcomed by a manager"
-        });
+        agent.wait_for("configured", SOON, |line| line.message() == "configured");
         self.agent = Some(agent);
+    }
+
+    /// How many packets its agent has reported to the manager; repeats are not.
+    pub(crate) fn reported(&self) -> u64 {
+        let metrics = self.host.thread(|| get(ADMIN.parse().unwrap(), "/metrics"));
+        let (_, text) = metrics.join().unwrap().unwrap();
+        let series = text.lines().filter_map(|line| {
+            let labels = line.strip_prefix("kubevirt_wol_agent_packets_total{")?;
+            labels.split_once("verdict=\"reported\"} ")
+        });
+        series.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
     }
 
     /// The process id of its agent.

@@ -36,14 +36,13 @@ pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
             Outcome::Unsupported,
             "the virtual machine waits to receive a migration".into(),
         ),
-        Power::Gone => (Outcome::Gone, deleted()),
+        Power::Gone => (Outcome::Gone, DELETED.into()),
     };
     Some((outcome, message))
 }
 
-pub(super) fn deleted() -> String {
-    "the virtual machine was deleted".into()
-}
+/// Why a wake ends whose VM is no more.
+pub(super) const DELETED: &str = "the virtual machine was deleted";
 
 /// The pause after so many failures: three quick attempts, then 2 s doubling to 15 s, each cut to
 /// between a half and the whole by `roll` (0 to 1).
@@ -165,13 +164,7 @@ impl Intents {
     }
 
     /// Ends an intent: tells everybody who reported it, and marks the VM where it is on.
-    pub(super) fn settle(
-        &mut self,
-        uid: &Arc<str>,
-        outcome: Outcome,
-        message: String,
-        now: Instant,
-    ) {
+    pub(super) fn settle(&mut self, uid: &Arc<str>, outcome: Outcome, message: &str, now: Instant) {
         self.unqueue(uid, State::Stopping);
         let Some(intent) = self.open.remove(uid) else {
             return;
@@ -187,7 +180,7 @@ impl Intents {
             report: intent.first.clone(),
             vm: intent.decided_on.clone(),
             outcome,
-            message: message.clone(),
+            message: message.into(),
             reporters: intent.reporters(),
             queued: intent.first_call.map(|at| at - intent.opened),
             called: intent
@@ -200,7 +193,7 @@ impl Intents {
                 .map(|accepted| now - accepted),
         })));
         for reply in intent.into_reporters() {
-            let answer = Answer::Final(outcome, message.clone());
+            let answer = Answer::Final(outcome, message.into());
             self.actions.push(Action::Answer(reply, answer));
         }
     }

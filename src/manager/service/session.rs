@@ -119,7 +119,8 @@ pub(super) struct Session {
     settings: watch::Receiver<(u64, Arc<Settings>)>,
     /// How often the process had stood still when the session began.
     gaps: (u64, watch::Receiver<u64>),
-    answers: (mpsc::Sender<(u64, Answer)>, mpsc::Receiver<(u64, Answer)>),
+    replies: mpsc::Sender<(u64, Answer)>,
+    answers: mpsc::Receiver<(u64, Answer)>,
     unanswered: HashSet<u64>,
     last_event: Instant,
     /// The agent will send nothing more.
@@ -134,6 +135,7 @@ impl Session {
         inbound: Streaming<AgentMessage>,
         place: OwnedSemaphorePermit,
     ) -> Self {
+        let (replies, answers) = mpsc::channel(MAX_ANSWERS);
         Self {
             settings: agents.settings.clone(),
             gaps: (agents.pulse.gaps(), agents.pulse.subscribe()),
@@ -141,7 +143,8 @@ impl Session {
             inbound,
             phase: Phase::Greeting,
             membership: None,
-            answers: mpsc::channel(MAX_ANSWERS),
+            replies,
+            answers,
             unanswered: HashSet::new(),
             last_event: Instant::now(),
             half_closed: false,
@@ -228,7 +231,7 @@ impl Session {
             tokio::select! {
                 biased;
                 Ok(()) = self.gaps.1.changed() => return Err(self.frozen()),
-                Some(answer) = self.answers.1.recv() => return Ok(Some(self.ack(answer))),
+                Some(answer) = self.answers.recv() => return Ok(Some(self.ack(answer))),
                 () = self.agents.token.cancelled() => return Ok(Some(self.send_away())),
                 Ok(()) = self.settings.changed() => return Ok(Some(self.configuration())),
                 () = sleep_until(self.last_event + ANSWERED_WITHIN), if full || self.half_closed => {
@@ -260,7 +263,7 @@ impl Session {
             }
             tokio::select! {
                 biased;
-                Some(answer) = self.answers.1.recv() => return Some(self.ack(answer)),
+                Some(answer) = self.answers.recv() => return Some(self.ack(answer)),
                 () = sleep_until(quiet), if done => return None,
                 () = sleep_until(until) => return None,
                 message = self.inbound.message(), if !self.half_closed => {
@@ -298,10 +301,10 @@ impl Session {
         let now = Instant::now();
         self.last_event = now;
         self.unanswered.insert(event.seq);
-        let reply = Reply::new(event.seq, self.answers.0.clone());
+        let reply = Reply::new(event.seq, self.replies.clone());
         let (answer, verdict) = match rpc::wake(event) {
-            Ok((wake, age)) => match now.into_std().checked_sub(age) {
-                Some(heard_at) => {
+            Ok((wake, age)) => {
+                if let Some(heard_at) = now.into_std().checked_sub(age) {
                     self.agents.reports.report(Report {
                         node: membership.node().clone(),
                         wake,
@@ -311,11 +314,9 @@ impl Session {
                     });
                     return Ok(());
                 }
-                None => {
-                    let message = "heard before this machine was built".into();
-                    (Answer::Final(Outcome::Expired, message), Verdict::Expired)
-                }
-            },
+                let message = "heard before the clock of this machine began".into();
+                (Answer::Final(Outcome::Expired, message), Verdict::Expired)
+            }
             Err(error) => {
                 let answer = Answer::Final(Outcome::Invalid, error.to_string());
                 (answer, Verdict::Invalid)

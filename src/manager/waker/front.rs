@@ -117,6 +117,20 @@ impl Front {
     }
 }
 
+impl Front {
+    fn ambiguous(&self, report: &Report, keys: &[VmKey]) {
+        let (target, count) = (report.wake.target, keys.len());
+        let shown = &keys[..count.min(MAX_NAMED)];
+        let names: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        let names = names.join(", ");
+        let why = format!("{count} virtual machines have the address {target}: {names}");
+        for vm in shown.iter().filter_map(|key| self.directory.vm(key)) {
+            self.events.ambiguous(&vm, report, &why, now());
+        }
+        self.reject(report, None, Outcome::Ambiguous, why);
+    }
+}
+
 impl Reports for Front {
     fn report(&self, report: Report) {
         let age = now().saturating_duration_since(report.heard_at);
@@ -149,17 +163,7 @@ impl Reports for Front {
                 self.reject(&report, Some(&key), Outcome::NotFound, why);
             }
             Lookup::NotSelected { vm, why } => self.not_selected(&report, &vm, why),
-            Lookup::Ambiguous(keys) => {
-                let names: Vec<String> = keys
-                    .iter()
-                    .take(MAX_NAMED)
-                    .map(ToString::to_string)
-                    .collect();
-                let count = keys.len();
-                let names = names.join(", ");
-                let why = format!("{count} virtual machines have the address {target}: {names}");
-                self.reject(&report, None, Outcome::Ambiguous, why);
-            }
+            Lookup::Ambiguous(keys) => self.ambiguous(&report, &keys),
         }
     }
 

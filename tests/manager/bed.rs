@@ -1,0 +1,229 @@
+//! A gRPC server on loopback whose wakes end in the test, and clients of both kinds.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kubevirt_wol::{
+    admin::{Gate, Readiness},
+    manager::{
+        legacy::Legacy,
+        metrics::Metrics,
+        pulse::Pulse,
+        report::{Report, Reports},
+        server::Server,
+        service::Agents,
+        sessions::Sessions,
+        vm::Vm,
+    },
+    rpc::pb::{
+        self, AgentMessage, ManagerMessage, agent_message,
+        agent_service_client::AgentServiceClient, manager_message,
+        wol_service_client::WolServiceClient,
+    },
+    settings::Settings,
+    telemetry,
+    wake::{Answer, Wake},
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming, transport::Channel};
+
+/// Nothing here takes so long unless it is broken.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// Takes reports for the test, and answers those that it was told to.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) reports: Mutex<Vec<Report>>,
+    pub(crate) answer: Mutex<Option<Answer>>,
+    pub(crate) vm: Mutex<Option<Arc<Vm>>>,
+}
+
+impl Reports for Desk {
+    fn report(&self, report: Report) {
+        if let Some(answer) = &*self.answer.lock().unwrap() {
+            assert!(report.reply.send(answer.clone()));
+        }
+        self.reports.lock().unwrap().push(report);
+    }
+
+    fn vm(&self, _wake: &Wake) -> Option<Arc<Vm>> {
+        self.vm.lock().unwrap().clone()
+    }
+}
+
+impl Desk {
+    /// Waits for so many reports.
+    pub(crate) async fn reported(&self, count: usize) -> Vec<Report> {
+        timeout(SOON, async {
+            while self.reports.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("the reports arrive");
+        self.reports.lock().unwrap().clone()
+    }
+}
+
+pub(crate) struct Bed {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) settings: watch::Sender<(u64, Arc<Settings>)>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) ready: Gate,
+    pub(crate) token: CancellationToken,
+    pub(crate) tasks: JoinSet<anyhow::Result<()>>,
+    channel: Channel,
+    registry: Registry,
+}
+
+impl Bed {
+    pub(crate) async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut registry = telemetry::registry();
+        let metrics = Metrics::new(&mut registry);
+        let (readiness, token) = (Readiness::default(), CancellationToken::new());
+        let desk = Arc::new(Desk::default());
+        let (settings, receiver) = watch::channel((1, Arc::new(Settings::default())));
+        let sessions = Sessions::new(metrics.clone());
+        let pulse = Pulse::new();
+        let ready = readiness.gate("the test");
+        let server = Server {
+            listener,
+            serving: readiness.gate("the server"),
+            legacy: Legacy {
+                reports: desk.clone(),
+                metrics: metrics.clone(),
+                readiness,
+                token: token.clone(),
+            },
+            agents: Agents {
+                replica: "replica-a".into(),
+                settings: receiver,
+                reports: desk.clone(),
+                sessions: sessions.clone(),
+                metrics,
+                pulse: pulse.clone(),
+                token: token.clone(),
+            },
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pulse.run(token.clone()));
+        tasks.spawn(server.run());
+        Self {
+            desk,
+            settings,
+            sessions,
+            ready,
+            token,
+            tasks,
+            channel: Channel::from_shared(url).unwrap().connect().await.unwrap(),
+            registry,
+        }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn legacy(&self) -> WolServiceClient<Channel> {
+        WolServiceClient::new(self.channel())
+    }
+
+    /// A session whose agent has said nothing yet.
+    pub(crate) async fn silent(&self) -> Agent {
+        let (sender, messages) = mpsc::channel(4_096);
+        let mut client = AgentServiceClient::new(self.channel());
+        let answers = client.session(ReceiverStream::new(messages)).await.unwrap();
+        Agent {
+            sender: Some(sender),
+            answers: answers.into_inner(),
+        }
+    }
+
+    /// A session past hello, welcome and configuration.
+    pub(crate) async fn agent(&self, node: &str) -> Agent {
+        let mut agent = self.silent().await;
+        agent.hello(node).await;
+        let manager_message::Body::Welcome(welcome) = agent.next().await else {
+            panic!("no welcome");
+        };
+        assert_eq!(welcome.replica_id, "replica-a");
+        let manager_message::Body::Configuration(_) = agent.next().await else {
+            panic!("no configuration");
+        };
+        agent
+    }
+
+    /// The value of a metric, by its full name and labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    }
+}
+
+pub(crate) struct Agent {
+    sender: Option<mpsc::Sender<AgentMessage>>,
+    answers: Streaming<ManagerMessage>,
+}
+
+impl Agent {
+    pub(crate) async fn send(&self, body: agent_message::Body) {
+        let message = AgentMessage { body: Some(body) };
+        self.sender.as_ref().unwrap().send(message).await.unwrap();
+    }
+
+    pub(crate) async fn hello(&self, node: &str) {
+        let hello = pb::Hello {
+            node_name: node.into(),
+            boot_id: 1,
+            version: "0.1.0".into(),
+        };
+        self.send(agent_message::Body::Hello(hello)).await;
+    }
+
+    pub(crate) async fn event(&self, seq: u64, mac: &[u8]) {
+        let event = pb::Event {
+            seq,
+            mac: mac.into(),
+            age_ms: 1_500,
+            interface: "eth0".into(),
+            ..pb::Event::default()
+        };
+        self.send(agent_message::Body::Event(event)).await;
+    }
+
+    /// Sends nothing any more.
+    pub(crate) fn half_close(&mut self) {
+        self.sender = None;
+    }
+
+    pub(crate) async fn message(&mut self) -> Result<Option<ManagerMessage>, Status> {
+        timeout(SOON, self.answers.message())
+            .await
+            .expect("the manager says something")
+    }
+
+    pub(crate) async fn next(&mut self) -> manager_message::Body {
+        self.message().await.unwrap().unwrap().body.unwrap()
+    }
+
+    pub(crate) async fn ack(&mut self) -> (u64, pb::Outcome) {
+        match self.next().await {
+            manager_message::Body::Ack(ack) => (ack.seq, ack.outcome()),
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+}
