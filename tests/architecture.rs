@@ -59,7 +59,7 @@ const RULES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "",
-        &["crate::cli::Cli", "std::env::var"],
+        &["crate::cli::Cli", "std::env::var("],
         "only the entry point parses the command line",
     ),
 ];

@@ -345,7 +345,11 @@ fn backend_of(state: &State, group: &str, version: &str) -> Option<Backend> {
 }
 
 fn namespace(name: &str) -> Value {
-    json!({
+    let blank = json!({
+        "kind": "Namespace", "apiVersion": "v1", "metadata": {}, "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    });
+    let mut namespace = json!({
         "kind": "Namespace", "apiVersion": "v1",
         "metadata": {
             "name": name, "uid": clock::uid(), "creationTimestamp": clock::now(),
@@ -353,5 +357,7 @@ fn namespace(name: &str) -> Value {
         },
         "spec": {"finalizers": ["kubernetes"]},
         "status": {"phase": "Active"},
-    })
+    });
+    managed::by_server(&kinds::namespaces(), None, &blank, &mut namespace);
+    namespace
 }

@@ -11,24 +11,25 @@ use super::{failure::Failure, kinds::Resource, route::Call, validate};
 ///
 /// The client asked for unknown fields to be refused.
 pub fn prepare(call: &Call, object: &mut Value) -> Result<(), Failure> {
-    prune_only(call, object)?;
+    let unknown = prune(call, object);
+    refuse_unknown(call, &unknown)?;
     if let Some(custom) = &call.resource.custom {
         default(&custom.schema, object);
     }
     Ok(())
 }
 
-/// Drops unknown fields.
-///
-/// # Errors
-///
-/// The client asked for unknown fields to be refused.
-pub fn prune_only(call: &Call, object: &mut Value) -> Result<(), Failure> {
-    let Some(custom) = &call.resource.custom else {
-        return Ok(());
-    };
+/// Drops unknown fields and returns their paths.
+pub fn prune(call: &Call, object: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
-    prune_root(&custom.schema, object, &mut unknown);
+    if let Some(custom) = &call.resource.custom {
+        prune_root(&custom.schema, object, &mut unknown);
+    }
+    unknown
+}
+
+/// Deals with unknown fields as the client asked: refuses them, warns, or is silent.
+fn refuse_unknown(call: &Call, unknown: &[String]) -> Result<(), Failure> {
     if call.param("fieldValidation") == Some("Strict") && !unknown.is_empty() {
         let kind = &call.resource.kind;
         let version = &call.resource.version;
@@ -40,6 +41,12 @@ pub fn prune_only(call: &Call, object: &mut Value) -> Result<(), Failure> {
             "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
             fields.join(", ")
         )));
+    }
+    if call.param("fieldValidation") != Some("Ignore") {
+        let warnings = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""));
+        call.warnings.borrow_mut().extend(warnings);
     }
     Ok(())
 }
@@ -63,7 +70,7 @@ fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
             kept.push((name, fields.remove(name)));
         }
     }
-    prune(schema, object, "", unknown);
+    prune_value(schema, object, "", unknown);
     for (name, value) in kept {
         if let Some(value) = value {
             object[name] = value;
@@ -71,7 +78,7 @@ fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
     }
 }
 
-fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn prune_value(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
     let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
     let embedded = schema["x-kubernetes-embedded-resource"] == true;
     match value {
@@ -86,10 +93,10 @@ fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String
                     format!("{path}.{name}")
                 };
                 if let Some(property) = schema["properties"].get(name) {
-                    prune(property, field, &path, unknown);
+                    prune_value(property, field, &path, unknown);
                 } else if let Some(others) = others {
                     if others.is_object() {
-                        prune(others, field, &path, unknown);
+                        prune_value(others, field, &path, unknown);
                     }
                 } else if !keep
                     && !(embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
@@ -102,7 +109,7 @@ fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                prune(&schema["items"], item, &format!("{path}[{index}]"), unknown);
+                prune_value(&schema["items"], item, &format!("{path}[{index}]"), unknown);
             }
         }
         _ => {}
