@@ -193,6 +193,7 @@ impl Intake {
     /// Lets time pass. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let mut state = self.lock();
+        state.lines.settle(now);
         let given_up = state.ring.tick(now);
         for settled in &given_up {
             self.metrics.lost(Loss::Stale);
@@ -269,21 +270,24 @@ struct LineBudget {
 
 impl LineBudget {
     fn take(&mut self, now: Instant) -> bool {
-        let same = self
-            .second
-            .is_some_and(|start| now.saturating_duration_since(start) < Duration::from_secs(1));
-        if !same {
-            let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
-            if unwritten > 0 {
-                tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
-            }
-            *self = Self {
-                second: Some(now),
-                used: 0,
-            };
-        }
+        self.settle(now);
+        self.second.get_or_insert(now);
         self.used = self.used.saturating_add(1);
         self.used <= LINES_PER_SECOND
+    }
+
+    /// Closes the second where it is over, and tells how many lines it left unwritten.
+    fn settle(&mut self, now: Instant) -> u32 {
+        let open = |start| now.saturating_duration_since(start) < Duration::from_secs(1);
+        if self.second.is_some_and(open) {
+            return 0;
+        }
+        let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
+        if unwritten > 0 {
+            tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
+        }
+        *self = Self::default();
+        unwritten
     }
 }
 
