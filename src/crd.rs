@@ -86,7 +86,7 @@ pub struct WolConfigSpec {
     pub wol_port: Option<i32>,
 
     /// For how many seconds what is known of VMs may still be used while the API server is away.
-    /// After that wakes wait for the API server, and condition CacheStale says so.
+    /// Not acted on yet: this version uses it for as long as the API server is away.
     #[serde(rename = "cacheTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = i32::MAX), extend("default" = 300))]
     pub cache_ttl: Option<i64>,
@@ -106,18 +106,18 @@ pub struct WolConfigSpec {
     pub interfaces: Vec<String>,
 
     /// Demands that packets carry a SecureOn password. It travels in the clear: it keeps accidents
-    /// and the curious out, not someone who listens on the same network.
+    /// and the curious out, not someone who listens on the same network. This version cannot read
+    /// passwords yet: a WolConfig with this field wakes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_on: Option<SecureOn>,
 
     /// Whether a wake unpauses a paused VM. KubeVirt itself pauses a VM whose storage fails, so
-    /// leave this off unless VMs are paused on purpose.
+    /// leave this off unless VMs are paused on purpose. Not acted on yet: a paused VM stays paused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wake_paused: bool,
 
     /// Where agents run. Accepted for compatibility and not acted on: agents are a DaemonSet of
-    /// their own, and these settings belong to its manifest or Helm values. Condition
-    /// AgentFieldsIgnored tells which are set.
+    /// their own, and these settings belong to its manifest or Helm values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentFields>,
 }

@@ -19,7 +19,7 @@ pub const MAX_PROBLEMS: usize = 32;
 /// The most entries of `agentStatus.troubled`.
 pub const MAX_TROUBLED: usize = 16;
 
-/// What the managers found.
+/// What the managers found. This version does not write it yet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WolConfigStatus {

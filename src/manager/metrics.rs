@@ -118,7 +118,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; what can be counted exists at once, at zero.
+    /// Registers everything; every outcome exists at once, at zero.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {

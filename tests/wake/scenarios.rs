@@ -91,7 +91,7 @@ pub(crate) async fn two_nodes_hear_one_packet_and_one_start_follows(c: &Cluster)
     for agent in [&first, &second] {
         agent
             .process
-            .wait_for("heard", A_WHILE, |line| line.field("mac") == MAC);
+            .wait_for("heard", A_WHILE * 10, |line| line.field("mac") == MAC);
     }
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(c.kubevirt.codes(NS, "desktop"), [202]);
