@@ -1,5 +1,7 @@
 //! Keeps the direction of dependencies: who may know whom.
 
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
