@@ -22,6 +22,11 @@
 //! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read.
 
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "who reads this develops it, and builds it with private items"
+)]
+
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Context as _;
