@@ -36,10 +36,10 @@ fn object(fields: &mut Map<String, Value>) {
     // What the real server gives its objects beyond what the client said.
     fields.remove("storageVersionHash");
     for name in ["uid", "resourceVersion", "continue"] {
-        if let Some(Value::String(text)) = fields.get_mut(name) {
-            if !text.is_empty() {
-                *text = format!("<{name}>");
-            }
+        if let Some(Value::String(text)) = fields.get_mut(name)
+            && !text.is_empty()
+        {
+            *text = format!("<{name}>");
         }
     }
     if let Some(Value::Array(verbs)) = fields.get_mut("verbs") {

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::schemas;
+use super::custom;
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -18,14 +18,11 @@ pub(crate) struct Step {
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const THINGS: &str = "/apis/conf.test/v1/namespaces/default/things";
-const VALUES: &str = "/apis/conf.test/v1/vals";
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const MERGE: &str = "application/merge-patch+json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
-const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
-const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+pub(crate) const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
 fn step(method: Method, path: impl Into<String>) -> Step {
     Step {
@@ -38,11 +35,11 @@ fn step(method: Method, path: impl Into<String>) -> Step {
     }
 }
 
-fn get(path: impl Into<String>) -> Step {
+pub(crate) fn get(path: impl Into<String>) -> Step {
     step(Method::GET, path)
 }
 
-fn delete(path: impl Into<String>) -> Step {
+pub(crate) fn delete(path: impl Into<String>) -> Step {
     step(Method::DELETE, path)
 }
 
@@ -54,22 +51,22 @@ fn with(method: Method, path: impl Into<String>, body: &Value) -> Step {
     }
 }
 
-fn post(path: impl Into<String>, body: &Value) -> Step {
+pub(crate) fn post(path: impl Into<String>, body: &Value) -> Step {
     with(Method::POST, path, body)
 }
 
-fn put(path: impl Into<String>, body: &Value) -> Step {
+pub(crate) fn put(path: impl Into<String>, body: &Value) -> Step {
     with(Method::PUT, path, body)
 }
 
-fn patch(path: impl Into<String>, media_type: &'static str, body: &Value) -> Step {
+pub(crate) fn patch(path: impl Into<String>, media_type: &'static str, body: &Value) -> Step {
     Step {
         media_type: Some(media_type),
         ..with(Method::PATCH, path, body)
     }
 }
 
-fn accepting(accept: &'static str, step: Step) -> Step {
+pub(crate) fn accepting(accept: &'static str, step: Step) -> Step {
     Step {
         accept: Some(accept),
         ..step
@@ -84,7 +81,7 @@ fn raw(method: Method, path: &str, media_type: &'static str, body: &str) -> Step
     }
 }
 
-fn until(code: u16, step: Step) -> Step {
+pub(crate) fn until(code: u16, step: Step) -> Step {
     Step {
         until: Some(code),
         ..step
@@ -100,12 +97,12 @@ pub(crate) fn all() -> Vec<Step> {
         ownership(),
         lists(),
         watches(),
-        definitions(),
-        custom_objects(),
-        custom_ownership(),
-        values(),
+        custom::definitions(),
+        custom::objects(),
+        custom::ownership(),
+        custom::values(),
         built_in(),
-        deletions(),
+        custom::deletions(),
     ];
     parts.concat()
 }
@@ -287,145 +284,6 @@ fn watches() -> Vec<Step> {
     ]
 }
 
-fn definitions() -> Vec<Step> {
-    let thing = schemas::thing();
-    let mut misnamed = thing.clone();
-    misnamed["metadata"]["name"] = "wrong".into();
-    vec![
-        get("/apis/conf.test/v1/things"),
-        post(CRDS, &misnamed),
-        post(CRDS, &thing),
-        post(CRDS, &schemas::value()),
-        until(200, get(THINGS)),
-        until(200, get(VALUES)),
-        until(200, get("/apis/conf.test/v1")),
-        get(format!("{CRDS}/things.conf.test")),
-        get("/apis/conf.test"),
-        get("/apis/conf.test/v1"),
-        get("/apis/conf.test/v1alpha1"),
-        get("/apis/conf.test/v1/bars"),
-        get("/apis/conf.test/v2/things"),
-        get(THINGS),
-    ]
-}
-
-fn thing(name: &str, parts: &Value) -> Value {
-    let mut thing =
-        json!({"apiVersion": "conf.test/v1", "kind": "Thing", "metadata": {"name": name}});
-    for (part, value) in parts.as_object().into_iter().flatten() {
-        thing[part] = value.clone();
-    }
-    thing
-}
-
-fn custom_objects() -> Vec<Step> {
-    let a = format!("{THINGS}/a");
-    let made = json!({
-        "spec": {"mode": "A", "junk": 1, "o": {"a": true, "b": 1}, "list": [{"k": "1", "v": "2", "z": 3}]},
-        "status": {"ready": true},
-    });
-    let create = |parts: Value| post(THINGS, &thing("b", &parts));
-    let strict = json!({"spec": {"mode": "A", "junk": 1, "o": {"a": true, "b": 1}}});
-    let mut steps = vec![
-        post(THINGS, &thing("a", &made)),
-        post(THINGS, &json!({"metadata": {"name": "x"}})),
-        create(json!({"x": 1})),
-        create(json!({"spec": {}})),
-        create(json!({"spec": {"mode": "C"}})),
-        create(json!({"spec": {"mode": "B"}})),
-        create(
-            json!({"spec": {"mode": "A", "n": 70000, "name": "ABCDE", "ports": [1, 2, 3], "o": {}}}),
-        ),
-        create(json!({"spec": {"mode": 1, "n": "a", "ports": {}}})),
-        create(json!({"spec": {"mode": null, "nul": null, "d": null, "name": "a", "n": 0}})),
-        create(
-            json!({"spec": {"mode": "A", "list": [{"k": "1"}, {"k": "1"}], "set": ["a", "a"], "m": {"a": 1}}}),
-        ),
-        post(
-            format!("{THINGS}?fieldValidation=Strict"),
-            &thing("b", &strict),
-        ),
-        put(&a, &thing("a", &json!({"spec": {"mode": "A"}}))),
-        patch(
-            &a,
-            MERGE,
-            &json!({"spec": {"n": 3}, "status": {"ready": true}}),
-        ),
-        patch(&a, MERGE, &json!({"spec": {"n": 3}})),
-        patch(
-            format!("{a}/status"),
-            MERGE,
-            &json!({"spec": {"n": 4}, "status": {"ready": true}}),
-        ),
-        patch(
-            format!("{a}/status"),
-            MERGE,
-            &json!({"status": {"ready": true}}),
-        ),
-        patch(&a, "application/strategic-merge-patch+json", &json!({})),
-        patch(&a, MERGE, &json!({"spec": {"mode": "B", "n": null}})),
-        get(&a),
-        get(format!("{a}/status")),
-        get("/apis/conf.test/v1alpha1/namespaces/default/things/a"),
-        get(format!("{THINGS}?limit=1")),
-        get(format!("{THINGS}?fieldSelector=spec.mode%3DA")),
-    ];
-    let table = |path: &str| accepting(TABLE, get(path));
-    steps.extend([table(&a), table(THINGS), accepting(METADATA, get(THINGS))]);
-    steps
-}
-
-fn custom_ownership() -> Vec<Step> {
-    let apply = |query: &str, spec: Value| {
-        patch(
-            format!("{THINGS}/s?{query}"),
-            APPLY,
-            &thing("s", &json!({"spec": spec})),
-        )
-    };
-    let status = thing("s", &json!({"status": {"ready": true}}));
-    let n = "fieldManager=n";
-    vec![
-        apply(
-            "fieldManager=m",
-            json!({"mode": "A", "list": [{"k": "1", "v": "1"}], "set": ["q"], "ports": [1]}),
-        ),
-        apply(
-            n,
-            json!({"mode": "A", "list": [{"k": "2", "v": "1"}], "set": ["r"], "ports": [2]}),
-        ),
-        apply(
-            n,
-            json!({"mode": "A", "list": [{"k": "1", "v": "3"}], "ports": [2]}),
-        ),
-        apply(
-            n,
-            json!({"mode": "A", "list": [{"k": "2", "v": "1"}, {"k": "1"}], "set": ["r"]}),
-        ),
-        apply(n, json!({"mode": "A", "m": {"x": "1"}})),
-        apply(n, json!({"mode": "A"})),
-        apply(n, json!({"mode": "A", "junk": 1})),
-        patch(format!("{THINGS}/s/status?{n}"), APPLY, &status),
-        patch(
-            format!("{THINGS}/none/status?{n}"),
-            APPLY,
-            &thing("none", &json!({"status": {}})),
-        ),
-        get(format!("{THINGS}?watch=1&timeoutSeconds=1")),
-    ]
-}
-
-fn values() -> Vec<Step> {
-    let specs = schemas::specs();
-    let each = specs.iter().flat_map(|spec| {
-        let value = json!({
-            "apiVersion": "conf.test/v1", "kind": "Val", "metadata": {"name": "v"}, "spec": spec,
-        });
-        [post(VALUES, &value), delete(format!("{VALUES}/v"))]
-    });
-    each.collect()
-}
-
 fn built_in() -> Vec<Step> {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
     let lease = json!({
@@ -479,19 +337,5 @@ fn built_in() -> Vec<Step> {
             &access,
         ),
         get("/api/v1/namespaces/default"),
-    ]
-}
-
-fn deletions() -> Vec<Step> {
-    vec![
-        delete(format!("{THINGS}/a")),
-        delete(THINGS),
-        get(THINGS),
-        delete(format!("{CRDS}/things.conf.test")),
-        delete(format!("{CRDS}/vals.conf.test")),
-        until(404, get(format!("{CRDS}/things.conf.test"))),
-        until(404, get(THINGS)),
-        get(THINGS),
-        get("/apis/conf.test"),
     ]
 }

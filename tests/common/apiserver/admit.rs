@@ -288,8 +288,8 @@ fn differs(resource: &Resource, old: &Value, new: &Value) -> bool {
     let desired = |object: &Value| -> Map<String, Value> {
         let fields = object.as_object().cloned().unwrap_or_default();
         let own = |name: &str| {
-            !matches!(name, "metadata" | "apiVersion" | "kind")
-                && !(name == "status" && resource.status)
+            let other = matches!(name, "metadata" | "apiVersion" | "kind");
+            !other && (name != "status" || !resource.status)
         };
         fields.into_iter().filter(|(name, _)| own(name)).collect()
     };

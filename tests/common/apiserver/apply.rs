@@ -149,22 +149,29 @@ fn refuse_conflicts(others: &[Owner], changed: &Fields) -> Result<(), Failure> {
     let message = match conflicts.as_slice() {
         [] => return Ok(()),
         [(who, path)] => format!("Apply failed with 1 conflict: {who}: {path}"),
-        many => {
-            let mut message = format!("Apply failed with {} conflicts:", many.len());
-            let mut last = "";
-            for (who, path) in many {
-                if who != last {
-                    message.push_str(&format!(" {}s{}:", &who[..8], &who[8..]));
-                    last = who;
-                }
-                message.push_str(&format!("\n- {path}"));
-            }
-            message
-        }
+        many => format!(
+            "Apply failed with {} conflicts:{}",
+            many.len(),
+            by_owner(many)
+        ),
     };
     let causes = conflicts.iter().map(
         |(who, path)| json!({"reason": "FieldManagerConflict", "message": who, "field": path}),
     );
     let details = json!({"causes": causes.collect::<Vec<_>>()});
     Err(Failure::new(409, "Conflict", message, details))
+}
+
+/// Several conflicts, the paths of each owner together.
+fn by_owner(conflicts: &[(String, String)]) -> String {
+    let groups = conflicts.chunk_by(|(one, _), (other, _)| one == other);
+    let groups = groups.map(|group| {
+        let who = group[0].0.replacen("conflict", "conflicts", 1);
+        let paths: Vec<String> = group
+            .iter()
+            .map(|(_, path)| format!("\n- {path}"))
+            .collect();
+        format!(" {who}:{}", paths.concat())
+    });
+    groups.collect::<Vec<_>>().concat()
 }

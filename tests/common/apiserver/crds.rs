@@ -1,4 +1,4 @@
-//! Owns what happens to CustomResourceDefinitions besides being stored.
+//! Owns what happens to CRDs besides being stored.
 
 use serde_json::{Value, json};
 

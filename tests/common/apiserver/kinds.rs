@@ -13,6 +13,10 @@ pub const NAMESPACES: &str = "namespaces.";
 
 /// One resource in one version, as it is served.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is told by discovery or the CRD by itself"
+)]
 pub struct Resource {
     pub group: String,
     pub version: String,

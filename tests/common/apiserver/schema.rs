@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::{failure::Failure, kinds::Resource, route::Call, validate};
 
+/// The fields of every object, about which schemas need not say anything.
+const EVERYWHERE: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
 /// Drops unknown fields and sets defaults.
 ///
 /// # Errors
@@ -66,7 +69,7 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Res
 fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
     let mut kept = Vec::new();
     if let Value::Object(fields) = object {
-        for name in ["apiVersion", "kind", "metadata"] {
+        for name in EVERYWHERE {
             kept.push((name, fields.remove(name)));
         }
     }
@@ -98,11 +101,12 @@ fn prune_value(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<
                     if others.is_object() {
                         prune_value(others, field, &path, unknown);
                     }
-                } else if !keep
-                    && !(embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
-                {
-                    unknown.push(path);
-                    return false;
+                } else {
+                    let known = keep || (embedded && EVERYWHERE.contains(&name.as_str()));
+                    if !known {
+                        unknown.push(path);
+                    }
+                    return known;
                 }
                 true
             });

@@ -279,11 +279,10 @@ fn columns(resource: &Resource) -> Vec<Column> {
     let count = |name: &str, compute| Column::new(name, "string", Cell::Computed(compute));
     let middle = match resource.kind.as_str() {
         "Event" => return event_columns(name()),
-        "Namespace" => vec![path("Status", ".status.phase")],
+        "Namespace" | "Pod" => vec![path("Status", ".status.phase")],
         "ConfigMap" => vec![count("Data", data)],
         "Secret" => vec![path("Type", ".type"), count("Data", data)],
         "Lease" => vec![path("Holder", ".spec.holderIdentity")],
-        "Pod" => vec![path("Status", ".status.phase")],
         "Service" => vec![
             path("Type", ".spec.type"),
             path("Cluster-IP", ".spec.clusterIP"),

@@ -102,7 +102,7 @@ fn value(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
         Value::String(text) => string(schema, text, path, causes),
         Value::Number(number) => {
-            bounds(schema, number.as_f64().unwrap_or(0.0), value, path, causes)
+            bounds(schema, number.as_f64().unwrap_or(0.0), value, path, causes);
         }
         Value::Array(items) => array(schema, items, path, causes),
         Value::Object(_) => object(schema, value, path, causes),
