@@ -1,5 +1,7 @@
 //! The command line as people meet it.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot build must fail it")]
+
 use std::process::{Command, Output};
 
 use clap::CommandFactory as _;
