@@ -105,11 +105,8 @@ impl VirtualMachine {
                 continue;
             }
             match text.parse::<MacAddr>() {
-                Ok(mac) if mac.is_station() => {
-                    if !found.macs.contains(&mac) {
-                        found.macs.push(mac);
-                    }
-                }
+                Ok(mac) if found.macs.contains(&mac) => {}
+                Ok(mac) if mac.is_station() => found.macs.push(mac),
                 _ if found.unusable.len() < MAX_UNUSABLE.0 => {
                     let shown = text.chars().take(MAX_UNUSABLE.1).collect();
                     found.unusable.push(shown);
