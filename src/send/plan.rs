@@ -9,14 +9,12 @@ use super::{
 };
 use crate::{
     UsageError,
+    frame::{ETHERTYPE_VLAN, ETHERTYPE_WOL},
     kubevirt::VmKey,
     mac::MacAddr,
     packet::{MagicPacket, Trailing},
 };
 
-/// EtherType of Wake-on-LAN, and of the tag of IEEE 802.1Q.
-const ETHERTYPE_WOL: u16 = 0x0842;
-const ETHERTYPE_VLAN: u16 = 0x8100;
 /// All nodes of a link (RFC 4291 §2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 

@@ -66,8 +66,9 @@ struct State {
 pub struct Settings {
     /// How often a watch that wants them gets a bookmark; the real server's 1 min at first.
     pub bookmark_interval: Duration,
-    /// Whether a watch from a forgotten version is refused by the code of the answer, 410, as old
-    /// servers do, or by an error in the stream.
+    /// Whether a watch from a forgotten version is refused by the code of the answer, 410, or by an
+    /// error in the stream, as servers of today do. kube's watcher never recovers from the former:
+    /// it asks for the same version again and again.
     pub expired_by_code: bool,
 }
 
@@ -345,7 +346,11 @@ fn backend_of(state: &State, group: &str, version: &str) -> Option<Backend> {
 }
 
 fn namespace(name: &str) -> Value {
-    json!({
+    let blank = json!({
+        "kind": "Namespace", "apiVersion": "v1", "metadata": {}, "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    });
+    let mut namespace = json!({
         "kind": "Namespace", "apiVersion": "v1",
         "metadata": {
             "name": name, "uid": clock::uid(), "creationTimestamp": clock::now(),
@@ -353,5 +358,7 @@ fn namespace(name: &str) -> Value {
         },
         "spec": {"finalizers": ["kubernetes"]},
         "status": {"phase": "Active"},
-    })
+    });
+    managed::by_server(&kinds::namespaces(), None, &blank, &mut namespace);
+    namespace
 }

@@ -139,9 +139,9 @@ fn requested(store: &Store, call: &Call) -> Result<u64, Failure> {
         return Err(Failure::too_large_version(asked, store.revision()));
     }
     if call.param("resourceVersionMatch") == Some("Exact") {
-        store
-            .remembers(asked)
-            .map_err(|gone| Failure::expired(asked, gone.oldest))?;
+        let text = "The resourceVersion for the provided list is too old.";
+        let gone = |_| Failure::new(410, "Expired", text, Value::Null);
+        store.remembers(asked).map_err(gone)?;
         return Ok(asked);
     }
     Ok(store.revision())

@@ -1,6 +1,6 @@
 //! Owns connections and the way of a request: log, faults, route, answer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderValue, Method, Request, Response, header};
@@ -130,17 +130,16 @@ fn dispatch(
         }
         Target::Resource(address) => {
             let call = call(state, parts, address, body)?;
-            let warning = call
-                .resource
-                .custom
-                .as_ref()
-                .and_then(|custom| custom.warning.clone());
-            let mut response = resource(state, &call)?;
-            if let Some(text) = warning {
-                let value = HeaderValue::from_str(&format!("299 - \"{text}\""));
-                value
-                    .map(|value| response.headers_mut().insert(header::WARNING, value))
-                    .ok();
+            let custom = call.resource.custom.as_ref();
+            let deprecated = custom.and_then(|custom| custom.warning.clone());
+            call.warnings.borrow_mut().extend(deprecated);
+            let response = resource(state, &call);
+            let mut response = response.unwrap_or_else(render_failure);
+            for text in call.warnings.borrow().iter() {
+                let text = text.replace('"', "\\\"");
+                if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+                    response.headers_mut().append(header::WARNING, value);
+                }
             }
             Ok(response)
         }
@@ -185,6 +184,7 @@ fn call(
         query: route::query(parts.uri.query()),
         headers: parts.headers.clone(),
         body,
+        warnings: RefCell::default(),
     })
 }
 

@@ -35,7 +35,12 @@ impl Form {
                     Some("Object") => Include::Object,
                     _ => Include::Metadata,
                 })
+            } else if range.contains("as=PartialObjectMetadataList") {
+                Self::Metadata
             } else if range.contains("as=PartialObjectMetadata") {
+                if call.name.is_none() && !call.flag("watch") {
+                    return Err(not_a_list(&call.resource));
+                }
                 Self::Metadata
             } else {
                 Self::Whole
@@ -91,11 +96,34 @@ impl Form {
             }
             Self::Metadata => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": page.metadata, "items": items.map(partial).collect::<Vec<_>>(),
+                "metadata": brief(&page.metadata), "items": items.map(partial).collect::<Vec<_>>(),
             }),
-            Self::Table(include) => table(resource, items, &page.metadata, *include),
+            Self::Table(include) => table(resource, items, &brief(&page.metadata), *include),
         }
     }
+}
+
+/// What one gets who asks for the metadata of one object at the path of many.
+fn not_a_list(resource: &Resource) -> Failure {
+    let list = match &resource.custom {
+        Some(_) => "unstructured.UnstructuredList".to_owned(),
+        None => format!("{}.{}", resource.version, resource.list_kind),
+    };
+    let text = format!(
+        "you requested PartialObjectMetadata, but the requested object is a list (*{list})"
+    );
+    Failure::new(406, "NotAcceptable", text, Value::Null)
+}
+
+/// The metadata of a list; only custom resources say that there is no more, and only when whole.
+fn brief(metadata: &Value) -> Value {
+    let mut metadata = metadata.clone();
+    if let Value::Object(fields) = &mut metadata
+        && fields.get("continue") == Some(&json!(""))
+    {
+        fields.remove("continue");
+    }
+    metadata
 }
 
 fn partial(object: &Value) -> Value {
@@ -141,7 +169,10 @@ struct Column {
 
 /// Where a cell's text comes from.
 enum Cell {
+    /// Of a CRD: null where there is nothing.
     Path(String),
+    /// Empty where there is nothing.
+    Text(&'static str),
     Age(&'static str),
     Computed(fn(&Value) -> Value),
 }
@@ -192,6 +223,14 @@ impl Column {
     fn cell(&self, object: &Value) -> Value {
         match &self.cell {
             Cell::Computed(compute) => compute(object),
+            Cell::Text(path) => {
+                let found = jsonpath::find(path, object);
+                found
+                    .first()
+                    .and_then(|value| value.as_str())
+                    .unwrap_or_default()
+                    .into()
+            }
             Cell::Age(pointer) => {
                 let time = object.pointer(pointer).and_then(Value::as_str);
                 time.map_or_else(|| "<unknown>".to_owned(), clock::age)
@@ -213,7 +252,9 @@ impl Column {
                         };
                         found.iter().map(text).collect::<Vec<_>>().join(" ").into()
                     }
-                    _ => (*first).clone(),
+                    ("integer", Value::Number(number)) if number.is_i64() => (*first).clone(),
+                    ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => (*first).clone(),
+                    _ => Value::Null,
                 }
             }
         }
@@ -223,7 +264,7 @@ impl Column {
 fn columns(resource: &Resource) -> Vec<Column> {
     let name = || Column::new("Name", "string", Cell::Path(".metadata.name".to_owned()));
     let age = || Column::new("Age", "string", Cell::Age("/metadata/creationTimestamp"));
-    let path = |name: &str, path: &str| Column::new(name, "string", Cell::Path(path.to_owned()));
+    let path = |name: &str, path| Column::new(name, "string", Cell::Text(path));
     if let Some(custom) = &resource.custom {
         let age = Column::custom(&json!({
             "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
@@ -238,11 +279,10 @@ fn columns(resource: &Resource) -> Vec<Column> {
     let count = |name: &str, compute| Column::new(name, "string", Cell::Computed(compute));
     let middle = match resource.kind.as_str() {
         "Event" => return event_columns(name()),
-        "Namespace" => vec![path("Status", ".status.phase")],
+        "Namespace" | "Pod" => vec![path("Status", ".status.phase")],
         "ConfigMap" => vec![count("Data", data)],
         "Secret" => vec![path("Type", ".type"), count("Data", data)],
         "Lease" => vec![path("Holder", ".spec.holderIdentity")],
-        "Pod" => vec![path("Status", ".status.phase")],
         "Service" => vec![
             path("Type", ".spec.type"),
             path("Cluster-IP", ".spec.clusterIP"),
@@ -266,7 +306,7 @@ fn columns(resource: &Resource) -> Vec<Column> {
 }
 
 fn event_columns(name: Column) -> Vec<Column> {
-    let path = |name: &str, path: &str| Column::new(name, "string", Cell::Path(path.to_owned()));
+    let path = |name: &str, path| Column::new(name, "string", Cell::Text(path));
     let computed = |name: &str, compute| Column::new(name, "string", Cell::Computed(compute));
     vec![
         computed("Last Seen", |event| {

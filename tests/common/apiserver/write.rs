@@ -57,7 +57,7 @@ fn create_object(
     }
     let object = commit(&mut store, call, &key, object);
     if table == CRDS && !call.dry_run() {
-        crds::establish(&mut store, &key);
+        crds::establish(&mut store, resource, &key);
     }
     drop(store);
     state.announce();
@@ -322,7 +322,10 @@ fn delete_one(store: &mut Store, call: &Call, key: &Key, object: &Value) -> Opti
         return Some(store.put(&table, key, marked));
     }
     if table == CRDS {
+        let ending = store.put(&table, key, crds::ending(object));
         crds::remove_objects(store, &key.name);
+        store.remove(&table, key);
+        return Some(ending);
     } else if table == NAMESPACES {
         store.remove_namespace(&key.name);
     }
