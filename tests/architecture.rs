@@ -20,6 +20,16 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "agent and manager do not know each other",
     ),
     (
+        "send",
+        &["crate::manager", "crate::agent"],
+        "a sender needs neither manager nor agent",
+    ),
+    (
+        "kubevirt",
+        &["crate::manager", "crate::agent", "crate::send"],
+        "the API's types serve all, and know nobody",
+    ),
+    (
         "mac.rs",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"],
         "the core is pure",
