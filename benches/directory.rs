@@ -13,12 +13,14 @@ use kube::core::DeserializeGuard;
 use kubevirt_wol::{
     crd::WolConfigSpec,
     kubevirt::VirtualMachine,
-    mac::MacAddr,
     manager::{directory::Directory, grant::Grant, vm::Vm},
     packet::Trailing,
     wake::{Carrier, Origin, Wake},
 };
-use serde_json::{Value, json};
+#[path = "fixtures/vm.rs"]
+mod vm;
+
+use vm::{mac, object};
 
 const SIZES: [u32; 2] = [10_000, 100_000];
 
@@ -44,83 +46,6 @@ fn resident_kib() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
         .unwrap_or(0)
-}
-
-fn mac(number: u32) -> MacAddr {
-    let [_, b, c, d] = number.to_be_bytes();
-    MacAddr::new([0x52, 0x54, 0, b, c, d])
-}
-
-/// A stopped VM as `kubectl apply` and KubeVirt leave it, about 6 kB.
-fn object(number: u32) -> Value {
-    let nic = |name: &str, mac: MacAddr| json!({"name": name, "bridge": {}, "model": "virtio", "macAddress": mac.to_string()});
-    let fields = |levels: u32| {
-        (0..levels).fold(
-            json!({}),
-            |inner, level| json!({format!("f:field{level}"): inner, ".": {}}),
-        )
-    };
-    let mut vm = json!({
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachine",
-        "metadata": {
-            "name": format!("vm-{number:06}"),
-            "namespace": format!("team-{}", number % 100),
-            "uid": format!("5f3c7a52-0c1e-4a51-9d5e-{number:012x}"),
-            "resourceVersion": number.to_string(),
-            "generation": 3,
-            "creationTimestamp": "2026-11-01T08:00:00Z",
-            "finalizers": ["kubevirt.io/virtualMachineControllerFinalize"],
-            "labels": {
-                "app": "workstation",
-                "kubevirt.io/vm": format!("vm-{number:06}"),
-                "team": format!("team-{}", number % 100),
-                "wol": "enabled",
-            },
-            "managedFields": [
-                {"manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields(40)},
-                {"manager": "virt-controller", "operation": "Update", "subresource": "status", "fieldsV1": fields(20)},
-            ],
-        },
-        "spec": {
-            "runStrategy": "Manual",
-            "template": {
-                "metadata": {"labels": {"kubevirt.io/vm": format!("vm-{number:06}")}},
-                "spec": {
-                    "domain": {
-                        "cpu": {"cores": 2, "sockets": 1, "threads": 1},
-                        "devices": {
-                            "disks": [
-                                {"name": "root", "disk": {"bus": "virtio"}, "bootOrder": 1},
-                                {"name": "cloudinit", "disk": {"bus": "virtio"}},
-                            ],
-                            "interfaces": [nic("default", mac(2 * number)), nic("lan", mac(2 * number + 1))],
-                            "rng": {},
-                        },
-                        "machine": {"type": "q35"},
-                        "resources": {"requests": {"memory": "4Gi"}},
-                    },
-                    "networks": [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "lan"}}],
-                    "volumes": [
-                        {"name": "root", "dataVolume": {"name": format!("root-{number}")}},
-                        {"name": "cloudinit", "cloudInitNoCloud": {"userData": "#cloud-config\n".to_owned() + &"- run: something useful\n".repeat(40)}},
-                    ],
-                },
-            },
-        },
-        "status": {
-            "printableStatus": "Stopped",
-            "conditions": [
-                {"type": "Ready", "status": "False", "reason": "VMINotExists", "message": "VMI does not exist"},
-                {"type": "LiveMigratable", "status": "True"},
-            ],
-            "volumeSnapshotStatuses": [{"name": "root", "enabled": true}],
-        },
-    });
-    let applied = vm["spec"].to_string();
-    vm["metadata"]["annotations"] =
-        json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
-    vm
 }
 
 /// Fills a directory the way the watch does: from text, one VM after the other.

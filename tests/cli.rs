@@ -1,5 +1,7 @@
 //! The command line as people meet it.
 
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
 use std::process::{Command, Output};
 
 use clap::CommandFactory as _;
@@ -85,6 +87,22 @@ fn version_and_help_are_answers_not_errors() {
 }
 
 #[test]
+fn the_options_of_a_command_are_listed_before_those_that_all_have() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli.get_subcommands_mut() {
+        if let Some((own, shared)) = command.render_help().to_string().split_once("\nLogging:") {
+            assert!(own.contains("--help"), "{own}");
+            assert!(!own.contains("--log") && shared.contains("--log-format"));
+            let others = shared.matches("\n      --").count();
+            assert_eq!(others, 2, "{shared}");
+        } else {
+            assert_eq!(command.get_name(), "help");
+        }
+    }
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_names_the_flag() {
     for (args, named) in [
         (&["agent"][..], "--node-name"),
@@ -95,6 +113,11 @@ fn wrong_usage_exits_with_2_and_names_the_flag() {
         (&["manager", "--grpc-bind", "nowhere"], "--grpc-bind"),
         (&["manager", "--start-rate", "0"], "--start-rate"),
         (&["manager", "--dedup-window", "soon"], "--dedup-window"),
+        (
+            &["agent", "--node-name", "n", "--insecure", "--manager", "x"],
+            "--manager",
+        ),
+        (&["crd", "--log", "kubevirt_wol=loud"], "--log"),
         (&["send", "52:54:00"], "52:54:00"),
         (&["brew"], "brew"),
     ] {
