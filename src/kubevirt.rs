@@ -63,8 +63,9 @@ pub struct VirtualMachine {
     pub ready: bool,
     /// `status.created`: a VMI exists, be it a finished one.
     pub created: bool,
-    /// `status.stateChangeRequests[0].action`: `Start` or `Stop`, not acted on yet.
-    pub pending_change: Option<String>,
+    /// `action` of the last of `status.stateChangeRequests`, `Start` or `Stop`: how the VM will be
+    /// once KubeVirt has acted on them all.
+    pub last_change_request: Option<String>,
     /// The first field that has not the type it should have.
     pub malformed: Option<&'static str>,
 }
@@ -275,10 +276,10 @@ impl VirtualMachine {
             .created
             .take("status.created", odd)
             .unwrap_or_default();
-        self.pending_change = status
+        self.last_change_request = status
             .state_change_requests
             .take("status.stateChangeRequests", odd)
-            .and_then(|requests| requests.into_iter().next())
+            .and_then(|requests| requests.into_iter().next_back())
             .and_then(|request| request.take("status.stateChangeRequests", odd))
             .and_then(|request| request.action.take("status.stateChangeRequests", odd));
     }

@@ -32,6 +32,19 @@ pub struct Vm {
     pub on_since: Option<Instant>,
 }
 
+impl Vm {
+    /// Whether this view is surely older than `other`, one of the same VM: a watch and a read may
+    /// overtake each other. Resource versions of one resource are numbers that rise; one that is
+    /// no number proves nothing.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let number = |vm: &Self| vm.resource_version.parse::<u64>().ok();
+        number(self)
+            .zip(number(other))
+            .is_some_and(|(own, others)| own < others)
+    }
+}
+
 /// `spec.runStrategy`, with the deprecated `spec.running` read as the strategy that it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunStrategy {
@@ -112,7 +125,7 @@ impl Power {
 const ONCE: &str = "runStrategy Once starts a VM only once; use Manual or RerunOnFailure";
 
 fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
-    use RunStrategy::{Always, Halted, Once, RerunOnFailure, WaitAsReceiver};
+    use RunStrategy::{Always, Once, WaitAsReceiver};
     let status = vm.printable_status.as_deref().unwrap_or_default();
     if vm.metadata.deletion_timestamp.is_some() || status == "Terminating" {
         return Power::Gone;
@@ -134,11 +147,11 @@ fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
         ("DataVolumeError", _) if vm.ready => Power::On,
         ("DataVolumeError", Always | Once) => Power::Stuck("DataVolumeError"),
         ("DataVolumeError", _) if vm.created => Power::Stuck("DataVolumeError"),
+        // Of the others, RerunOnFailure alone gets there, and a start ends its back-off.
         ("CrashLoopBackOff", Always | Once) => Power::Stuck("CrashLoopBackOff"),
-        // A start ends the back-off.
-        ("CrashLoopBackOff", RerunOnFailure) => Power::Off,
-        // Also shown for a halted VM whose disk is being imported.
-        ("Provisioning", strategy) if strategy != Halted => Power::On,
+        // Shown while a disk is imported, whether or not anybody has asked for the VM.
+        ("Provisioning", Once) => Power::On,
+        ("Provisioning", _) if vm.created => Power::On,
         (_, strategy) => at_rest(vm, strategy),
     }
 }
@@ -149,14 +162,18 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
     if vm.ready {
         return Power::On;
     }
-    match (strategy, vm.pending_change.as_deref()) {
-        (Once, _) => Power::Unsupported(ONCE),
+    match strategy {
+        Once => Power::Unsupported(ONCE),
         // KubeVirt starts it without being asked: this is how a halted VM looks just after a start.
-        (Always, _) => Power::On,
-        (_, Some("Start")) if strategy != Halted => Power::On,
+        Always => Power::On,
         // A stale request does not hold up a halted VM.
-        (_, Some("Stop")) if strategy != Halted => Power::Stopping,
-        (_, _) => Power::Off,
+        Halted => Power::Off,
+        _ => match vm.last_change_request.as_deref() {
+            // Also after a stop: a start first clears away what a powered-off guest left.
+            Some("Start") => Power::On,
+            Some("Stop") => Power::Stopping,
+            _ => Power::Off,
+        },
     }
 }
 

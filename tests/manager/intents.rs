@@ -1,12 +1,12 @@
 //! What becomes of a wake, step by step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kubevirt_wol::{
     manager::{
         intents::Call,
         start::{Answered, Reread},
-        vm::Power,
+        vm::{Power, RunStrategy, Vm},
     },
     wake::{Answer, Outcome},
 };
@@ -313,4 +313,80 @@ fn a_deleted_vm_ends_its_wake() {
     world.intents.deleted(&off.uid, world.now);
     world.act();
     assert_eq!(world.outcome(report), Some(Outcome::Gone));
+}
+
+/// A later version of a VM.
+fn version(version: u64, power: Power) -> Arc<Vm> {
+    let mut vm = (*vm("a", power)).clone();
+    vm.resource_version = version.to_string().into();
+    vm.into()
+}
+
+#[test]
+fn a_read_that_the_watch_has_overtaken_does_not_hold_up_the_start() {
+    let mut world = world();
+    world.wake(&version(5, Power::Off));
+    world.answered(recheck(false));
+    world.changed(&version(10, Power::Off));
+    // Read before it had stopped; nothing more will be heard of that.
+    reread(&mut world, Reread::Vm(version(9, Power::Stopping)));
+    world.pass(SECOND);
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn a_watch_that_lags_behind_a_read_does_not_settle_the_wake() {
+    let mut world = world();
+    let report = world.wake(&version(5, Power::Off));
+    world.answered(recheck(false));
+    reread(&mut world, Reread::Vm(version(9, Power::Stopping)));
+    world.changed(&version(8, Power::On));
+    assert_eq!(world.outcome(report), None, "it was on before it stopped");
+    world.changed(&version(10, Power::Off));
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn a_vm_that_changes_all_the_time_is_started_again_in_the_end() {
+    let mut world = world();
+    world.wake(&vm("a", Power::Off));
+    world.answered(Answered::Accepted);
+    for _ in 0..40 {
+        world.pass(SECOND);
+        world.changed(&vm("a", Power::Off));
+        if world.call().0 == Call::Read && world.starts() == 1 {
+            reread(&mut world, Reread::Vm(vm("a", Power::Off)));
+        }
+    }
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn who_changes_the_run_strategy_while_a_wake_waits_has_the_last_word() {
+    for (from, to, starts) in [
+        (RunStrategy::Manual, RunStrategy::Manual, 1),
+        (RunStrategy::Manual, RunStrategy::Halted, 0),
+        (RunStrategy::Always, RunStrategy::Halted, 0),
+        (RunStrategy::Halted, RunStrategy::RerunOnFailure, 0),
+    ] {
+        let of = |strategy, power| {
+            let vm = (*vm("a", power)).clone();
+            Arc::new(Vm { strategy, ..vm })
+        };
+        let mut world = world();
+        let report = world.wake(&of(from, Power::Stopping));
+        world.changed(&of(to, Power::Stopping));
+        world.changed(&of(to, Power::Off));
+        assert_eq!(world.starts(), starts, "{from:?} to {to:?}");
+        let expected = (starts == 0).then_some(Outcome::Expired);
+        assert_eq!(world.outcome(report), expected, "{from:?} to {to:?}");
+    }
+    // This is what a start does, whoever made it.
+    let mut world = world();
+    let report = world.wake(&vm("a", Power::Off));
+    world.answered(recheck(true));
+    let mut on = (*vm("a", Power::On)).clone();
+    on.strategy = RunStrategy::Always;
+    reread(&mut world, Reread::Vm(on.into()));
+    assert_eq!(world.outcome(report), Some(Outcome::Started));
 }

@@ -14,4 +14,5 @@ mod intents_model;
 mod legacy;
 mod service;
 mod start;
+mod waker;
 mod world;
