@@ -20,7 +20,12 @@
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,
 //! `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
 //! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
-//! virtual machine that we read.
+//! virtual machine that we read, [`cluster`] the way to the API server.
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "who reads this develops it, and builds it with private items"
+)]
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -32,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub mod admin;
 pub mod agent;
 pub mod cli;
+pub mod cluster;
 pub mod crd;
 pub mod dedup;
 pub mod filter;

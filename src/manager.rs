@@ -19,11 +19,11 @@ pub mod vm;
 pub mod waker;
 pub mod watch;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::SignedDuration;
-use kube::{Client, Config, config::InferConfigError};
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Gate, Readiness},
     cli::ManagerArgs,
+    cluster,
     settings::Settings,
     shutdown::Tasks,
     telemetry,
@@ -76,30 +77,9 @@ pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<
         )
     })?;
     let admin = admin::bind(args.admin_bind).await?;
-    serve(args, client().await?, (grpc, admin), token).await
-}
-
-/// The way to the API server, by the kubeconfig or the pod's service account.
-async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await.map_err(cluster_error)?;
-    // A call that is repeated unseen would start a VM long after its wake was given up.
-    config.default_retry = false;
+    let config = cluster::config().await?;
     tracing::info!(server = %config.cluster_url, "Kubernetes API");
-    Client::try_from(config).context("cannot use the configuration of the cluster")
-}
-
-/// Names the file that is to be mended; the error itself names only what is wrong in it.
-fn cluster_error(error: InferConfigError) -> anyhow::Error {
-    // As kube reads it; only for the message.
-    match (std::env::var_os("KUBECONFIG"), error.source()) {
-        (Some(path), Some(cause)) => {
-            anyhow!("cannot use kubeconfig {}: {cause}", path.display())
-        }
-        _ => anyhow::Error::from(error).context(
-            "cannot find a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a \
-             service account",
-        ),
-    }
+    serve(args, cluster::client(config)?, (grpc, admin), token).await
 }
 
 /// As [`run`], with a client that does not retry by itself, and with the listeners for agents and

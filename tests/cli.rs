@@ -1,5 +1,7 @@
 //! The command line as people meet it.
 
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
 use std::process::{Command, Output};
 
 use clap::CommandFactory as _;

@@ -1,5 +1,7 @@
 //! The demo of the README, run as a visitor runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
 use std::{path::PathBuf, process::Command};
 
 /// Cargo builds examples with the tests, beside their folder.

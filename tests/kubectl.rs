@@ -1,5 +1,7 @@
 //! The API stand-in as a visitor of the demo meets it: through the real kubectl.
 
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
 mod common;
 
 use std::{

@@ -37,7 +37,7 @@ impl Story {
         }
     }
 
-    pub(crate) fn chapter(&self, title: &str) {
+    pub(crate) fn chapter(title: &str) {
         println!("\n{title}");
     }
 
@@ -106,7 +106,8 @@ impl Story {
         let now = (Instant::now(), SystemTime::now());
         let calls = requests.into_iter().filter_map(|request| {
             // The record has wall-clock times.
-            let at = now.0 - now.1.duration_since(request.at).unwrap_or_default();
+            let ago = now.1.duration_since(request.at).unwrap_or_default();
+            let at = now.0.checked_sub(ago)?;
             let answer = request
                 .status
                 .map_or("no answer yet".to_owned(), |code| code.to_string());

@@ -1,40 +1,13 @@
 //! Owns the manager's view of a virtual machine: who it is, its addresses, and whether a start
 //! makes sense. Pure; the wire type is in `kubevirt`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+pub use crate::kubevirt::VmKey;
 use crate::{
-    kubevirt::{Interface, VirtualMachine},
+    kubevirt::{Addresses, VirtualMachine},
     mac::MacAddr,
-    rpc::station,
 };
-
-/// Names a VM within the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VmKey {
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl VmKey {
-    /// Makes a key.
-    #[must_use]
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-}
-
-impl fmt::Display for VmKey {
-    /// Writes `namespace/name`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// What we keep of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,14 +177,13 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
     }
 }
 
-/// At most so many unusable addresses of a VM are kept, and so many characters of each: they are
-/// only shown.
-const MAX_BAD: (usize, usize) = (8, 64);
-
 impl From<VirtualMachine> for Vm {
     fn from(mut vm: VirtualMachine) -> Self {
         let strategy = RunStrategy::of(&vm);
-        let (macs, bad_macs) = addresses(&vm.interfaces);
+        let Addresses {
+            macs,
+            unusable: bad_macs,
+        } = vm.addresses();
         let meta = &vm.metadata;
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self {
@@ -229,25 +201,4 @@ impl From<VirtualMachine> for Vm {
             labels: vm.metadata.labels.take().unwrap_or_default(),
         }
     }
-}
-
-fn addresses(interfaces: &[Interface]) -> (Vec<MacAddr>, Vec<String>) {
-    let (mut macs, mut bad) = (Vec::new(), Vec::new());
-    for interface in interfaces {
-        let Some(text) = interface.mac_address.as_deref().filter(|t| !t.is_empty()) else {
-            continue;
-        };
-        // Unplugged, but still listed.
-        if interface.state.as_deref() == Some("absent") {
-            continue;
-        }
-        match text.parse().map(station) {
-            Ok(Ok(mac)) if macs.contains(&mac) => {}
-            Ok(Ok(mac)) => macs.push(mac),
-            _ if bad.len() < MAX_BAD.0 => bad.push(text.chars().take(MAX_BAD.1).collect()),
-            _ => {}
-        }
-    }
-    macs.shrink_to_fit();
-    (macs, bad)
 }

@@ -2,10 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::{SendArgs, interfaces::Interface};
+use super::{
+    SendArgs,
+    interfaces::Interface,
+    lookup::{Recipients, Unresolved},
+};
 use crate::{
     UsageError,
     frame::{ETHERTYPE_VLAN, ETHERTYPE_WOL},
+    kubevirt::VmKey,
     mac::MacAddr,
     packet::{MagicPacket, Trailing},
 };
@@ -18,12 +23,15 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(super) struct Plan {
     pub(super) transmissions: Vec<Transmission>,
     pub(super) unusable: Vec<Unusable>,
+    pub(super) unresolved: Vec<Unresolved>,
 }
 
 /// One packet to one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transmission {
     pub(super) target: MacAddr,
+    /// The virtual machine that the target's address was read from.
+    pub(super) vm: Option<VmKey>,
     /// The interface that it leaves by; without one, the routing table decides.
     pub(super) interface: Option<String>,
     pub(super) carrier: Carrier,
@@ -49,21 +57,23 @@ pub(super) struct Unusable {
     pub(super) reason: String,
 }
 
-/// Decides what to send for each of `targets`.
+/// Decides what to send for each of `recipients`.
 pub(super) fn plan(
     args: &SendArgs,
-    targets: &[MacAddr],
+    recipients: Recipients,
     password: Option<Trailing>,
     interfaces: &[Interface],
 ) -> Result<Plan, UsageError> {
     let (chosen, unusable) = choose(args, interfaces);
     let mut transmissions = Vec::new();
-    for &target in targets {
+    for recipient in recipients.found {
+        let target = recipient.mac;
         let payload = payload(target, password, args.offset);
         for interface in &chosen {
             for carrier in carriers(args, target, *interface)? {
                 transmissions.push(Transmission {
                     target,
+                    vm: recipient.vm.clone(),
                     interface: interface.map(|from| from.name.clone()),
                     carrier,
                     bytes: carrier.wrap(&payload),
@@ -74,6 +84,7 @@ pub(super) fn plan(
     Ok(Plan {
         transmissions,
         unusable,
+        unresolved: recipients.unresolved,
     })
 }
 

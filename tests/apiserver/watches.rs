@@ -40,8 +40,7 @@ async fn a_watcher_survives_all_that_can_happen_to_its_watch() {
         watcher::Config::default(),
         watcher::Config::default().streaming_lists(),
     ] {
-        let stream = watcher(config_maps(&client), config);
-        let stream = stream.default_backoff().applied_objects();
+        let stream = watcher(config_maps(&client), config).applied_objects();
         let mut stream = std::pin::pin!(stream);
         see(&mut stream, "first").await;
         let gone = Failure::expired(1, 2);

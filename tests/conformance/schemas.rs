@@ -47,22 +47,13 @@ pub(crate) fn thing() -> Value {
             "when": {"type": "string", "format": "date-time"},
         },
     });
-    let columns = json!([
-        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode", "description": "how"},
-        {"name": "Ports", "type": "string", "jsonPath": ".spec.ports"},
-        {"name": "When", "type": "date", "jsonPath": ".status.when"},
-        {"name": "Ready", "type": "boolean", "jsonPath": ".status.ready"},
-        {"name": "First", "type": "integer", "jsonPath": ".spec.list[0].v", "priority": 1},
-        {"name": "Picked", "type": "string", "jsonPath": ".spec.list[?(@.k==\"1\")].v"},
-        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    ]);
     let schema = json!({
         "type": "object", "required": ["spec"], "properties": {"spec": spec, "status": status},
     });
     let versions = json!([
         {
             "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-            "additionalPrinterColumns": columns, "schema": {"openAPIV3Schema": schema},
+            "additionalPrinterColumns": columns(), "schema": {"openAPIV3Schema": schema},
         },
         {
             "name": "v1alpha1", "served": true, "storage": false, "deprecated": true,
@@ -75,6 +66,18 @@ pub(crate) fn thing() -> Value {
     definition["spec"]["names"]["shortNames"] = json!(["th"]);
     definition["spec"]["names"]["categories"] = json!(["all"]);
     definition
+}
+
+fn columns() -> Value {
+    json!([
+        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode", "description": "how"},
+        {"name": "Ports", "type": "string", "jsonPath": ".spec.ports"},
+        {"name": "When", "type": "date", "jsonPath": ".status.when"},
+        {"name": "Ready", "type": "boolean", "jsonPath": ".status.ready"},
+        {"name": "First", "type": "integer", "jsonPath": ".spec.list[0].v", "priority": 1},
+        {"name": "Picked", "type": "string", "jsonPath": ".spec.list[?(@.k==\"1\")].v"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ])
 }
 
 /// A cluster-wide resource without a status, with one field for each check.

@@ -180,7 +180,7 @@ fn a_deferral_shorter_than_the_ttl_does_not_shorten_the_life_of_a_wake() {
     send_all(&mut ring, t0);
     ring.acked(1, &deferred(seconds(2)), t0);
     ring.session_lost();
-    let back = t0 + TTL - seconds(1);
+    let back = t0 + TTL.saturating_sub(seconds(1));
     assert_eq!(ring.tick(back), [], "the next manager may be slow to come");
     assert_eq!(send_all(&mut ring, back), [(1, 29)]);
     ring.session_lost();

@@ -22,7 +22,7 @@ pub enum Call {
 /// What the caller shall do.
 #[derive(Debug)]
 pub enum Action {
-    /// Make the call, then tell [`Intents::answered`] or [`Intents::reread`] under this number.
+    /// Make the call, then tell [`Intents::answered`](super::Intents::answered) or [`Intents::reread`](super::Intents::reread) under this number.
     Call(Call, u64, Arc<Vm>),
     /// Answer a reporter.
     Answer(Reply, Answer),

@@ -261,7 +261,7 @@ pub fn for_update(call: &Call, old: &Value, mut new: Value) -> Result<Value, Fai
     if call.subresource.as_deref() == Some("status") {
         let status = new["status"].take();
         let managed = new["metadata"]["managedFields"].take();
-        new = resource.present(old);
+        new = resource.present(old).into_owned();
         set(&mut new, "status", status);
         set(&mut new["metadata"], "managedFields", managed);
     } else {

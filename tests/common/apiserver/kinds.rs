@@ -1,6 +1,6 @@
 //! Owns which resources there are: the built-in ones, and those of the CRDs.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -81,11 +81,15 @@ impl Resource {
     }
 
     /// The object as this version serves it.
-    pub fn present(&self, object: &Value) -> Value {
+    pub fn present<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        let version = self.api_version();
+        if object["apiVersion"] == version && object["kind"] == self.kind {
+            return Cow::Borrowed(object);
+        }
         let mut object = object.clone();
-        object["apiVersion"] = self.api_version().into();
+        object["apiVersion"] = version.into();
         object["kind"] = self.kind.as_str().into();
-        object
+        Cow::Owned(object)
     }
 
     /// What discovery says of it, the subresource included.

@@ -1,18 +1,8 @@
-//! Owns the forms in which objects are served: whole, metadata only, or as kubectl's tables.
+//! Owns the tables in which kubectl shows objects: their columns and cells.
 
 use serde_json::{Value, json};
 
-use super::{clock, failure::Failure, jsonpath, kinds::Resource, list::Page, route::Call};
-
-/// How a client wants objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
-    Whole,
-    /// `PartialObjectMetadata`.
-    Metadata,
-    /// `Table`; whether rows carry no object, its metadata, or all of it.
-    Table(Include),
-}
+use super::{clock, jsonpath, kinds::Resource};
 
 /// What a row carries of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,118 +12,16 @@ pub enum Include {
     Object,
 }
 
-impl Form {
-    /// # Errors
-    ///
-    /// The client accepts nothing that is served here.
-    pub fn accepted(call: &Call) -> Result<Self, Failure> {
-        let accept = call.header("accept");
-        for range in accept.split(',') {
-            let form = if range.contains("as=Table") {
-                Self::Table(match call.param("includeObject") {
-                    Some("None") => Include::None,
-                    Some("Object") => Include::Object,
-                    _ => Include::Metadata,
-                })
-            } else if range.contains("as=PartialObjectMetadataList") {
-                Self::Metadata
-            } else if range.contains("as=PartialObjectMetadata") {
-                if call.name.is_none() && !call.flag("watch") {
-                    return Err(not_a_list(&call.resource));
-                }
-                Self::Metadata
-            } else {
-                Self::Whole
-            };
-            let media = range.split(';').next().unwrap_or_default().trim();
-            if matches!(media, "" | "application/json" | "*/*" | "application/*") {
-                return Ok(form);
-            }
-        }
-        let text = "406: Not Acceptable\n\nAvailable representations: application/json, \
-            application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, \
-            application/vnd.kubernetes.protobuf;stream=watch";
-        Err(Failure::new(406, "NotAcceptable", text, json!({})))
-    }
-
-    /// One object.
-    pub fn one(&self, resource: &Resource, object: &Value) -> Value {
-        match self {
-            Self::Whole => resource.present(object),
-            Self::Metadata => partial(object),
-            Self::Table(include) => {
-                let version = &object["metadata"]["resourceVersion"];
-                table(
-                    resource,
-                    [object],
-                    &json!({"resourceVersion": version}),
-                    *include,
-                )
-            }
-        }
-    }
-
-    /// A list.
-    pub fn list(&self, resource: &Resource, page: &Page) -> Value {
-        let items = page.items.iter().map(AsRef::as_ref);
-        match self {
-            Self::Whole => {
-                let bare = resource.custom.is_none();
-                let items = items.map(|object| {
-                    let mut object = resource.present(object);
-                    if let Value::Object(fields) = &mut object
-                        && bare
-                    {
-                        fields.remove("apiVersion");
-                        fields.remove("kind");
-                    }
-                    object
-                });
-                json!({
-                    "kind": resource.list_kind, "apiVersion": resource.api_version(),
-                    "metadata": page.metadata, "items": items.collect::<Vec<_>>(),
-                })
-            }
-            Self::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": brief(&page.metadata), "items": items.map(partial).collect::<Vec<_>>(),
-            }),
-            Self::Table(include) => table(resource, items, &brief(&page.metadata), *include),
-        }
-    }
-}
-
-/// What one gets who asks for the metadata of one object at the path of many.
-fn not_a_list(resource: &Resource) -> Failure {
-    let list = match &resource.custom {
-        Some(_) => "unstructured.UnstructuredList".to_owned(),
-        None => format!("{}.{}", resource.version, resource.list_kind),
-    };
-    let text = format!(
-        "you requested PartialObjectMetadata, but the requested object is a list (*{list})"
-    );
-    Failure::new(406, "NotAcceptable", text, Value::Null)
-}
-
-/// The metadata of a list; only custom resources say that there is no more, and only when whole.
-fn brief(metadata: &Value) -> Value {
-    let mut metadata = metadata.clone();
-    if let Value::Object(fields) = &mut metadata
-        && fields.get("continue") == Some(&json!(""))
-    {
-        fields.remove("continue");
-    }
-    metadata
-}
-
-fn partial(object: &Value) -> Value {
+/// Only the metadata of an object.
+pub fn partial(object: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
         "metadata": object["metadata"],
     })
 }
 
-fn table<'a>(
+/// Objects as a `Table`.
+pub fn table<'a>(
     resource: &Resource,
     objects: impl IntoIterator<Item = &'a Value>,
     metadata: &Value,
@@ -145,7 +33,7 @@ fn table<'a>(
         let carried = match include {
             Include::None => Value::Null,
             Include::Metadata => partial(object),
-            Include::Object => resource.present(object),
+            Include::Object => resource.present(object).into_owned(),
         };
         json!({"cells": cells, "object": carried})
     });

@@ -10,11 +10,11 @@ use super::{
     State,
     failure::Failure,
     faults::WatchEnd,
+    form::Form,
     kinds::{self, Resource},
     list::{Scope, check_options},
     route::Call,
     store::{Change, set_version},
-    table::Form,
 };
 
 /// The annotation of the bookmark after which a streamed list is complete.
@@ -104,7 +104,7 @@ impl Watch {
         if initial && self.bookmarks {
             let mut bookmark = self.bookmark();
             bookmark["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
-            self.push_as_is("BOOKMARK", &bookmark);
+            self.push_as_is("BOOKMARK", &bookmark.to_string());
         }
         Ok(())
     }
@@ -191,9 +191,9 @@ impl Watch {
         self.push_as_is(kind, &object);
     }
 
-    fn push_as_is(&mut self, kind: &str, object: &Value) {
-        let mut line = json!({"type": kind, "object": object}).to_string();
-        line.push('\n');
+    /// Queues an event whose object is JSON already.
+    fn push_as_is(&mut self, kind: &str, object: &str) {
+        let line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
         self.pending.push_back(line.into());
     }
 
@@ -207,13 +207,13 @@ impl Watch {
     fn push_bookmark(&mut self) {
         if self.bookmarks {
             let bookmark = self.bookmark();
-            self.push_as_is("BOOKMARK", &bookmark);
+            self.push_as_is("BOOKMARK", &bookmark.to_string());
         }
     }
 
     /// Queues an error, after which the stream ends.
     fn fail(&mut self, failure: &Failure) {
-        self.push_as_is("ERROR", &failure.status());
+        self.push_as_is("ERROR", &failure.status().to_string());
         self.ended = true;
     }
 }
