@@ -150,8 +150,7 @@ fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
         // Of the others, RerunOnFailure alone gets there, and a start ends its back-off.
         ("CrashLoopBackOff", Always | Once) => Power::Stuck("CrashLoopBackOff"),
         // Shown while a disk is imported, whether or not anybody has asked for the VM.
-        ("Provisioning", Once) => Power::On,
-        ("Provisioning", _) if vm.created => Power::On,
+        ("Provisioning", _) if strategy == Once || vm.created => Power::On,
         (_, strategy) => at_rest(vm, strategy),
     }
 }

@@ -144,15 +144,15 @@ impl Waker {
         let mut next = Some(first);
         for _ in 0..BATCH {
             let Some((report, vm)) = next else { return };
-            self.wake(report, vm);
+            self.wake(report, &vm);
             next = self.queue.try_recv().ok();
         }
         if let Some((report, vm)) = next {
-            self.wake(report, vm);
+            self.wake(report, &vm);
         }
     }
 
-    fn wake(&mut self, report: Report, vm: Arc<Vm>) {
+    fn wake(&mut self, report: Report, vm: &Arc<Vm>) {
         let now = Instant::now().into_std();
         let uid = vm.uid.clone();
         // First asked to be told of changes, then looked: no change falls in between.
@@ -165,7 +165,7 @@ impl Waker {
             let power = Power::Gone;
             Arc::new(Vm {
                 power,
-                ..(*vm).clone()
+                ..(**vm).clone()
             })
         });
         let admission = self.intents.wake(report, vm, now);

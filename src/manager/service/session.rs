@@ -102,9 +102,9 @@ impl From<SessionError> for Status {
 /// How far a session got.
 enum Phase {
     Greeting,
+    /// An agent keeps its ports until the `WolConfig`s are known here.
     Configuring,
     Open,
-    /// Sent away.
     Draining {
         until: Instant,
     },
@@ -190,7 +190,6 @@ impl Session {
             }
             Phase::Configuring => {
                 self.phase = Phase::Open;
-                // An agent keeps the ports that it has until the WolConfigs are known here.
                 if self.settings.borrow_and_update().0 == 0 {
                     return self.serve().await;
                 }
