@@ -6,7 +6,8 @@
 
 #![allow(
     clippy::print_stdout,
-    reason = "the demo tells its story on standard output"
+    clippy::expect_used,
+    reason = "the demo tells its story on standard output, and what it cannot do ends it"
 )]
 
 #[path = "../tests/common/mod.rs"]
@@ -44,7 +45,7 @@ struct Options {
     /// Keep everything up afterwards, to play with kubectl and kubevirt-wol send.
     #[arg(long)]
     serve: bool,
-    /// Leave the sample WolConfig out, so that nothing is wakeable and the demo fails.
+    /// Leave the sample configuration out, so that nothing is wakeable and the demo fails.
     #[arg(long)]
     without_config: bool,
 }
@@ -87,7 +88,7 @@ struct Bed {
 
 impl Bed {
     async fn make(story: &mut Story, program: &Path, options: &Options) -> Self {
-        story.chapter("A cluster, as far as a wake needs one");
+        Story::chapter("A cluster, as far as a wake needs one");
         let cluster = Cluster::stand_in(program).await;
         story.tell(
             "api",
@@ -159,7 +160,7 @@ impl Bed {
 }
 
 async fn chapter_broadcast(story: &mut Story, bed: &Bed) {
-    story.chapter("A packet is broadcast, in three copies, and every node hears it");
+    Story::chapter("A packet is broadcast, in three copies, and every node hears it");
     bed.send(story, DESKTOP, 3);
     story.follow(bed, DESKTOP, "started");
     let on = story.running(&bed.cluster, NAMESPACE, "desktop").await;
@@ -169,14 +170,16 @@ async fn chapter_broadcast(story: &mut Story, bed: &Bed) {
 }
 
 async fn chapter_repeat(story: &mut Story, bed: &Bed) {
-    story.chapter("Sent again after the agents' 2 s and within the managers' 10 s, it is a repeat");
+    Story::chapter(
+        "Sent again after the agents' 2 s and within the managers' 10 s, it is a repeat",
+    );
     tokio::time::sleep(Duration::from_millis(2100)).await;
     bed.send(story, DESKTOP, 1);
     story.follow(bed, DESKTOP, "duplicate");
 }
 
 async fn chapter_halted(story: &mut Story, bed: &Bed) {
-    story.chapter("A Halted VM starts, too, and is told what that means");
+    Story::chapter("A Halted VM starts, too, and is told what that means");
     bed.send(story, SERVER, 1);
     story.follow(bed, SERVER, "started");
     let on = story.running(&bed.cluster, NAMESPACE, "server").await;
@@ -184,7 +187,7 @@ async fn chapter_halted(story: &mut Story, bed: &Bed) {
 }
 
 fn chapter_refused(story: &mut Story, bed: &Bed) {
-    story.chapter("What starts nothing, and why");
+    Story::chapter("What starts nothing, and why");
     for (mac, outcome) in [
         (BUSY, "already-on"),
         (SHARED, "ambiguous"),
@@ -197,7 +200,7 @@ fn chapter_refused(story: &mut Story, bed: &Bed) {
 
 /// Holds the record of requests against what should have happened.
 async fn verdict(story: &mut Story, bed: &Bed) {
-    story.chapter("What the API server's record says");
+    Story::chapter("What the API server's record says");
     let server = bed.cluster.server().expect("the demo runs on the stand-in");
     let called = |name: &str| {
         let path = format!("/namespaces/{NAMESPACE}/virtualmachines/{name}/start");

@@ -1,11 +1,13 @@
 //! Owns what kubelet and Prometheus ask: `/livez`, `/readyz` and `/metrics`.
 
 use std::{
+    future::IntoFuture as _,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -19,6 +21,9 @@ use axum::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// Requests that are under way at the end get this long.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What must have happened before the process is ready. Ready while every gate is open.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +90,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Serves until `token` is cancelled.
+/// Serves until `token` is cancelled, and finishes what was asked by then, within a second.
 ///
 /// # Errors
 ///
@@ -96,14 +101,20 @@ pub async fn serve(
     readiness: Readiness,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
+    let end = token.clone();
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(metrics).with_state(registry));
-    axum::serve(listener, app)
-        .with_graceful_shutdown(token.cancelled_owned())
-        .await
-        .context("the admin server failed")
+    let server = axum::serve(listener, app).with_graceful_shutdown(token.cancelled_owned());
+    tokio::select! {
+        result = server.into_future() => result.context("the admin server failed"),
+        // A request that is never finished must not keep the process.
+        () = async {
+            end.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        } => Ok(()),
+    }
 }
 
 async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -128,5 +139,34 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
             [(header::CONTENT_TYPE, "text/plain")],
             error.to_string(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_is_never_finished_does_not_hold_up_the_end() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let token = CancellationToken::new();
+        let registry = Arc::new(Registry::default());
+        let server = serve(listener, registry, Readiness::default(), token.clone());
+        let visit = async {
+            let mut half = TcpStream::connect(address).await.unwrap();
+            half.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+            // Long enough for the server to take the connection.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            token.cancel();
+            half
+        };
+        let both = async { tokio::join!(server, visit) };
+        let (ended, _half) = tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .unwrap();
+        ended.unwrap();
     }
 }

@@ -19,7 +19,7 @@ mod udp;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::listeners::Ears;
@@ -132,10 +132,10 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
 /// Waits until the sockets are closed and everything they heard is in a manager's hands.
 async fn flush(intake: &Intake, heard_all: CancellationToken) {
     heard_all.cancelled().await;
-    if tokio::time::timeout(FLUSH_TIMEOUT, intake.flushed())
-        .await
-        .is_err()
-    {
-        tracing::warn!("ends although no manager took all that was heard");
+    let patience = Instant::now() + FLUSH_TIMEOUT;
+    let flushed = intake.flushed(patience.into_std());
+    if tokio::time::timeout_at(patience, flushed).await.is_err() {
+        let wakes = intake.metrics().unsettled.get();
+        tracing::warn!(wakes, "ends although no manager took all that was heard");
     }
 }

@@ -27,7 +27,9 @@ pub struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = "Logging",
         env = "WOL_LOG_FORMAT",
+        value_name = "FORMAT",
         value_enum,
         default_value = "auto"
     )]
@@ -36,6 +38,7 @@ pub struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = "Logging",
         env = "WOL_LOG",
         default_value = "info",
         value_name = "FILTER"

@@ -14,8 +14,8 @@ pub const ETHERTYPE_WOL: u16 = 0x0842;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// 802.1Q.
-const ETHERTYPE_VLAN: u16 = 0x8100;
+/// The `EtherType` of a VLAN tag (802.1Q).
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
 /// 802.1ad, the outer tag of `QinQ`.
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 

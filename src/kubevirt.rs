@@ -1,9 +1,9 @@
 //! Owns the slice of KubeVirt's API that we use: the few fields of `VirtualMachine` that are ever
-//! deserialised, and the `start` subresource.
+//! deserialised, and the addresses in them.
 
 mod lenient;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -12,7 +12,35 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
+use crate::mac::MacAddr;
 use lenient::{Field, Lenient, object};
+
+/// Names a VM within the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl VmKey {
+    /// Makes a key.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for VmKey {
+    /// Writes `namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
 
 /// A `VirtualMachine` (kubevirt.io/v1), as far as a wake is concerned.
 ///
@@ -35,8 +63,9 @@ pub struct VirtualMachine {
     pub ready: bool,
     /// `status.created`: a VMI exists, be it a finished one.
     pub created: bool,
-    /// `status.stateChangeRequests[0].action`: `Start` or `Stop`, not acted on yet.
-    pub pending_change: Option<String>,
+    /// `action` of the last of `status.stateChangeRequests`, `Start` or `Stop`: how the VM will be
+    /// once KubeVirt has acted on them all.
+    pub last_change_request: Option<String>,
     /// The first field that has not the type it should have.
     pub malformed: Option<&'static str>,
 }
@@ -48,6 +77,47 @@ pub struct Interface {
     pub mac_address: Option<String>,
     /// `state`
     pub state: Option<String>,
+}
+
+/// The addresses in a VM's spec.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Those that a packet can name, each once.
+    pub macs: Vec<MacAddr>,
+    /// Those that no packet can name, as far as they are worth showing.
+    pub unusable: Vec<String>,
+}
+
+/// At most so many unusable addresses of a VM are kept, and so many characters of each: they are
+/// only shown.
+const MAX_UNUSABLE: (usize, usize) = (8, 64);
+
+impl VirtualMachine {
+    /// The addresses of its interfaces.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let mut found = Addresses::default();
+        for interface in &self.interfaces {
+            let Some(text) = interface.mac_address.as_deref().filter(|t| !t.is_empty()) else {
+                continue;
+            };
+            // Unplugged, but still listed.
+            if interface.state.as_deref() == Some("absent") {
+                continue;
+            }
+            match text.parse::<MacAddr>() {
+                Ok(mac) if found.macs.contains(&mac) => {}
+                Ok(mac) if mac.is_station() => found.macs.push(mac),
+                _ if found.unusable.len() < MAX_UNUSABLE.0 => {
+                    let shown = text.chars().take(MAX_UNUSABLE.1).collect();
+                    found.unusable.push(shown);
+                }
+                _ => {}
+            }
+        }
+        found.macs.shrink_to_fit();
+        found
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -206,10 +276,10 @@ impl VirtualMachine {
             .created
             .take("status.created", odd)
             .unwrap_or_default();
-        self.pending_change = status
+        self.last_change_request = status
             .state_change_requests
             .take("status.stateChangeRequests", odd)
-            .and_then(|requests| requests.into_iter().next())
+            .and_then(|requests| requests.into_iter().next_back())
             .and_then(|request| request.take("status.stateChangeRequests", odd))
             .and_then(|request| request.action.take("status.stateChangeRequests", odd));
     }

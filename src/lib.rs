@@ -20,7 +20,12 @@
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,
 //! `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
 //! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
-//! virtual machine that we read.
+//! virtual machine that we read, [`cluster`] the way to the API server.
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "who reads this develops it, and builds it with private items"
+)]
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -32,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub mod admin;
 pub mod agent;
 pub mod cli;
+pub mod cluster;
 pub mod crd;
 pub mod dedup;
 pub mod filter;
@@ -98,14 +104,14 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     match cli.command {
         cli::Command::Manager(args) => {
             let runtime = Runtime::new().context("cannot start the async runtime")?;
-            serve(&runtime, |token| manager::run(args, token))
+            serve(runtime, |token| manager::run(args, token))
         }
         cli::Command::Agent(args) => {
             // Before the runtime exists: capabilities belong to threads, and the runtime's threads
             // inherit what is left.
             let ears = agent::open(&args)?;
             let runtime = agent::runtime()?;
-            serve(&runtime, |token| agent::run(args, ears, token))
+            serve(runtime, |token| agent::run(args, ears, token))
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
@@ -113,15 +119,40 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
 }
 
 /// Runs a service until it ends by itself or a signal asks it to.
-fn serve<F>(runtime: &Runtime, service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+fn serve<F>(runtime: Runtime, service: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let token = CancellationToken::new();
         tokio::select! {
             result = service(token.clone()) => result,
             result = shutdown::on_signal(token) => result,
         }
-    })
+    });
+    // Without waiting for its threads: one may be looking up a name, for as long as the resolver
+    // is patient with a name server that is gone.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::{agent, serve};
+
+    #[test]
+    fn a_name_server_that_is_gone_does_not_hold_up_the_end() {
+        let (_hold, held) = mpsc::channel::<()>();
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            let result = serve(agent::runtime().unwrap(), |_| async {
+                tokio::task::spawn_blocking(move || held.recv());
+                Ok(())
+            });
+            ended.send(result.is_ok())
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
 }

@@ -45,6 +45,12 @@ impl MacAddr {
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// Whether one machine can have this address: it is neither a group's nor zero.
+    #[must_use]
+    pub fn is_station(self) -> bool {
+        !self.is_group() && !self.is_zero()
+    }
 }
 
 impl FromStr for MacAddr {
@@ -213,8 +219,11 @@ mod tests {
             "ff:ff:ff:ff:ff:ff",
         ] {
             assert!(parse(group).is_group(), "{group}");
+            assert!(!parse(group).is_station(), "{group}");
         }
         assert!(!VM.is_group());
+        assert!(VM.is_station());
+        assert!(!parse("00:00:00:00:00:00").is_station());
         assert!(!parse("02:ff:ff:ff:ff:ff").is_group());
         assert!(parse("00:00:00:00:00:00").is_zero());
         assert!(!parse("00:00:00:00:00:01").is_zero());

@@ -23,13 +23,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::SignedDuration;
-use kube::{Client, Config};
+use kube::Client;
+use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Gate, Readiness},
     cli::ManagerArgs,
+    cluster,
     settings::Settings,
     shutdown::Tasks,
     telemetry,
@@ -37,7 +39,7 @@ use crate::{
 
 use config::Windows;
 use directory::Directory;
-use events::Events;
+use events::{Events, Scribe};
 use intents::Limits;
 use legacy::Legacy;
 use metrics::Metrics;
@@ -75,19 +77,9 @@ pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<
         )
     })?;
     let admin = admin::bind(args.admin_bind).await?;
-    serve(args, client().await?, (grpc, admin), token).await
-}
-
-/// The way to the API server, by the kubeconfig or the pod's service account.
-async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await.context(
-        "cannot find a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a \
-         service account",
-    )?;
-    // A call that is repeated unseen would start a VM long after its wake was given up.
-    config.default_retry = false;
+    let config = cluster::config().await?;
     tracing::info!(server = %config.cluster_url, "Kubernetes API");
-    Client::try_from(config).context("cannot use the configuration of the cluster")
+    serve(args, cluster::client(config)?, (grpc, admin), token).await
 }
 
 /// As [`run`], with a client that does not retry by itself, and with the listeners for agents and
@@ -102,51 +94,62 @@ pub async fn serve(
     (grpc, admin): (TcpListener, TcpListener),
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    let limits = limits(&args)?;
-    let windows = Windows {
-        dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
-        event_ttl: limits.event_ttl,
-    };
-    let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
-    let mut registry = telemetry::registry();
-    let metrics = Metrics::new(&mut registry);
-    metrics.insecure.set(i64::from(args.insecure));
-    let readiness = Readiness::default();
-    let (listed_vms, listed_configs) = (
-        readiness.gate("the list of virtual machines"),
-        readiness.gate("the list of WolConfigs"),
-    );
-    let replica: Arc<str> = args.replica_id.into();
-    let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-    let watch = Watch {
-        client,
-        directory: Arc::new(Directory::new()),
-        metrics: watch::Metrics::register(&mut registry),
-        token: token.clone(),
-    };
-    let tools = Tools {
-        directory: watch.directory.clone(),
-        starter: starter.clone(),
-        events,
-        journal: Arc::default(),
-        metrics: metrics.clone(),
-    };
-    let (sender, settings) = channel::channel((0, Arc::new(Settings::default())));
-    let (waker, reports) = wakes(
-        limits,
-        tools,
-        vec![listed_vms.clone(), listed_configs.clone()],
-    );
-    let server = Server {
-        listener: grpc,
-        serving: readiness.gate("the listener for agents"),
-        legacy: Legacy {
-            reports: reports.clone(),
-            metrics: metrics.clone(),
-            readiness: readiness.clone(),
+    Manager::new(args, client, grpc, token)?.run(admin).await
+}
+
+/// All parts, connected with each other and not running yet.
+struct Manager {
+    registry: Registry,
+    readiness: Readiness,
+    starter: Starter,
+    scribe: Scribe,
+    watch: Watch,
+    windows: Windows,
+    settings: channel::Sender<(u64, Arc<Settings>)>,
+    /// Opened by the first lists of VMs and of configs.
+    listed: [Gate; 2],
+    waker: Waker,
+    server: Server,
+    token: CancellationToken,
+}
+
+impl Manager {
+    fn new(
+        args: ManagerArgs,
+        client: Client,
+        grpc: TcpListener,
+        token: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let limits = limits(&args)?;
+        let windows = Windows {
+            dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
+            event_ttl: limits.event_ttl,
+        };
+        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
+        let mut registry = telemetry::registry();
+        let metrics = Metrics::new(&mut registry);
+        metrics.insecure.set(i64::from(args.insecure));
+        let readiness = Readiness::default();
+        let listed = ["the list of virtual machines", "the list of WolConfigs"]
+            .map(|name| readiness.gate(name));
+        let replica: Arc<str> = args.replica_id.into();
+        let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
+        let watch = Watch {
+            client,
+            directory: Arc::new(Directory::new()),
+            metrics: watch::Metrics::register(&mut registry),
             token: token.clone(),
-        },
-        agents: Agents {
+        };
+        let tools = Tools {
+            directory: watch.directory.clone(),
+            starter: starter.clone(),
+            events,
+            journal: Arc::default(),
+            metrics: metrics.clone(),
+        };
+        let (sender, settings) = channel::channel((0, Arc::new(Settings::default())));
+        let (waker, reports) = wakes(limits, tools, listed.to_vec());
+        let agents = Agents {
             replica,
             settings,
             reports,
@@ -154,31 +157,50 @@ pub async fn serve(
             metrics,
             pulse: Pulse::new(),
             token: token.clone(),
-        },
-    };
+        };
+        Ok(Self {
+            registry,
+            starter,
+            scribe,
+            watch,
+            windows,
+            settings: sender,
+            listed,
+            waker,
+            server: server(grpc, agents, &readiness),
+            readiness,
+            token,
+        })
+    }
 
-    // Cancelled when the server and the waker have ended: what must outlive them ends then.
-    let last = CancellationToken::new();
-    let (guard, other) = (Arc::new(last.clone().drop_guard()), watch.clone());
-    let mut tasks = Tasks::new(token.clone());
-    tasks.spawn(
-        "admin",
-        admin::serve(admin, registry.into(), readiness, last.clone()),
-    );
-    tasks.spawn("events", scribe.run(last));
-    tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
-    tasks.spawn("connection", starter.keep_warm(token.clone()));
-    tasks.spawn(
-        "virtual machines",
-        watch.virtual_machines(waker.changes(), listed_vms),
-    );
-    tasks.spawn(
-        "configs",
-        other.wol_configs(windows, sender, listed_configs),
-    );
-    tasks.spawn("waker", holding(guard.clone(), waker.run(token)));
-    tasks.spawn("agents", holding(guard, server.run()));
-    tasks.join().await
+    async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
+        let (token, server) = (self.token, self.server);
+        let [vms, configs] = self.listed;
+        // Cancelled when the server and the waker have ended: what must outlive them ends then.
+        let last = CancellationToken::new();
+        let guard = Arc::new(last.clone().drop_guard());
+        let mut tasks = Tasks::new(token.clone());
+        tasks.spawn(
+            "admin",
+            admin::serve(admin, self.registry.into(), self.readiness, last.clone()),
+        );
+        tasks.spawn("events", self.scribe.run(last));
+        tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
+        tasks.spawn("connection", self.starter.keep_warm(token.clone()));
+        tasks.spawn(
+            "virtual machines",
+            self.watch
+                .clone()
+                .virtual_machines(self.waker.changes(), vms),
+        );
+        tasks.spawn(
+            "configs",
+            self.watch.wol_configs(self.windows, self.settings, configs),
+        );
+        tasks.spawn("waker", holding(guard.clone(), self.waker.run(token)));
+        tasks.spawn("agents", holding(guard, server.run()));
+        tasks.join().await
+    }
 }
 
 /// Drops `guard` when `task` has ended.
@@ -188,7 +210,7 @@ async fn holding<G, T>(guard: G, task: impl Future<Output = T>) -> T {
     result
 }
 
-fn wakes(limits: Limits, tools: Tools, listed: Vec<admin::Gate>) -> (Waker, Arc<Front>) {
+fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>) {
     let freshness = Freshness {
         event_ttl: limits.event_ttl,
         wake_deadline: limits.wake_deadline,
@@ -196,6 +218,20 @@ fn wakes(limits: Limits, tools: Tools, listed: Vec<admin::Gate>) -> (Waker, Arc<
     let (waker, queue) = Waker::new(limits, tools.clone());
     let front = Front::new(tools, queue, freshness, listed);
     (waker, Arc::new(front))
+}
+
+fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Server {
+    Server {
+        listener,
+        serving: readiness.gate("the listener for agents"),
+        legacy: Legacy {
+            reports: agents.reports.clone(),
+            metrics: agents.metrics.clone(),
+            readiness: readiness.clone(),
+            token: agents.token.clone(),
+        },
+        agents,
+    }
 }
 
 fn limits(args: &ManagerArgs) -> anyhow::Result<Limits> {

@@ -109,10 +109,10 @@ const MAX_INTERFACE: usize = 15;
 ///
 /// The address is a group's, or zero.
 pub fn station(mac: MacAddr) -> Result<MacAddr, MessageError> {
-    if mac.is_group() || mac.is_zero() {
-        Err(MessageError::NotAStation(mac))
-    } else {
+    if mac.is_station() {
         Ok(mac)
+    } else {
+        Err(MessageError::NotAStation(mac))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Owns `kubevirt-wol send`: magic packets as real senders make them.
 //!
-//! What goes where is planned before anything is sent, so that a dry run tells exactly that.
+//! What goes where is planned before anything is sent, so that a dry run tells exactly that. Only
+//! the lookup of virtual machines needs a cluster, and an async runtime; the rest is blocking.
 
 use std::{io::Write, time::Duration};
 
@@ -9,15 +10,18 @@ use anyhow::{Context as _, bail};
 mod args;
 mod input;
 mod interfaces;
+mod lookup;
 mod plan;
 mod report;
+mod target;
 mod transmit;
 
 pub use args::{Destination, ParseDestinationError, PasswordText, SendArgs};
 use report::Report;
+pub use target::{ParseTargetError, Target};
 
 /// Sends what `args` ask for and reports each destination to `out`. Blocks for as long as the
-/// copies take.
+/// copies take, and for the API server where a virtual machine is named.
 ///
 /// # Errors
 ///
@@ -27,13 +31,10 @@ pub fn run(args: &SendArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let targets = input::targets(args)?;
     let password = input::password(args)?;
     let interfaces = interfaces::list().context("cannot list this host's network interfaces")?;
-    let plan = plan::plan(args, &targets, password, &interfaces)?;
-    if plan.transmissions.is_empty() && plan.unusable.is_empty() {
-        bail!(
-            "nothing to send from: no interface is up and suits these options; name a destination \
-             with --broadcast, or look at ip link"
-        );
-    }
+    let recipients = lookup::recipients(targets)?;
+    let wanted = !recipients.found.is_empty();
+    let plan = plan::plan(args, recipients, password, &interfaces)?;
+    let nowhere = wanted && plan.transmissions.is_empty() && plan.unusable.is_empty();
     let report = if args.dry_run {
         Report::planned(plan, args.count)
     } else {
@@ -44,6 +45,12 @@ pub fn run(args: &SendArgs, out: &mut impl Write) -> anyhow::Result<()> {
     report
         .write(args.json, out)
         .context("cannot write the report")?;
+    if nowhere {
+        bail!(
+            "nothing to send from: no interface is up and suits these options; name a destination \
+             with --broadcast, or look at ip link"
+        );
+    }
     if report.is_failure() {
         bail!("nothing could be sent");
     }

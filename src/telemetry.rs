@@ -2,10 +2,11 @@
 
 use std::io::IsTerminal as _;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use prometheus_client::{metrics::info::Info, registry::Registry};
 use tracing_subscriber::EnvFilter;
+
+use crate::UsageError;
 
 /// The prefix of every metric.
 pub const PREFIX: &str = "kubevirt_wol";
@@ -25,10 +26,19 @@ pub enum LogFormat {
 ///
 /// # Errors
 ///
-/// The filter cannot be read, or a log writer is installed already.
+/// A [`UsageError`] where the filter cannot be read; else a log writer is installed already.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| {
-        format!("log filter {filter:?} is not of the form info or info,kubevirt_wol=debug")
+    // The client logs every answer of 500 and above as an error of ours; we say ourselves what an
+    // answer means, and most of them mean little.
+    let quiet = if filter.contains("kube_client") {
+        ""
+    } else {
+        ",kube_client::client::builder=off"
+    };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| {
+        UsageError::new(format!(
+            "--log {filter:?} is not of the form info or info,kubevirt_wol=debug: {error}"
+        ))
     })?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()

@@ -6,6 +6,10 @@
     reason = "a test bed that breaks has to fail the test"
 )]
 
+mod common;
+#[path = "send/virtual_machines.rs"]
+mod virtual_machines;
+
 use std::{
     fs,
     io::Write as _,
@@ -14,15 +18,20 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
 const VM: &str = "52:54:00:12:34:56";
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubevirt-wol"));
+    let mut command = Command::new(PROGRAM);
     for (key, _) in std::env::vars_os() {
         if key.to_str().is_some_and(|key| key.starts_with("WOL_")) {
             command.env_remove(key);
         }
     }
+    // Where a test would reach a cluster by mistake, there is none.
+    command.env("KUBECONFIG", "/nonexistent/kubeconfig");
     command.arg("send").args(args);
     command
 }
@@ -148,7 +157,7 @@ fn addresses_come_from_standard_input_and_options_from_the_environment() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(heard(&socket).len(), 102);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["results"][0]["status"], "sent");
     assert_eq!(report["results"][0]["target"], VM);
     assert_eq!(report["results"][0]["port"].to_string(), port);
@@ -158,11 +167,13 @@ fn addresses_come_from_standard_input_and_options_from_the_environment() {
 fn a_dry_run_prints_the_bytes_and_sends_nothing() {
     let (socket, port) = listener(Ipv4Addr::LOCALHOST);
     socket.set_nonblocking(true).unwrap();
-    let options = ["--broadcast=127.0.0.1", "--dry-run", "--port", &port, VM];
-    let output = send(&options);
-    assert!(output.status.success());
-    let hex = format!("    ffffffffffff{}\n", "525400123456".repeat(16));
-    assert!(stdout(&output).ends_with(&hex), "{}", stdout(&output));
+    let options = ["--broadcast=127.0.0.1", "--port", &port, VM];
+    for dry in ["--dry-run", "--hex"] {
+        let output = send(&[&options[..], &[dry]].concat());
+        assert!(output.status.success());
+        let hex = format!("    ffffffffffff{}\n", "525400123456".repeat(16));
+        assert!(stdout(&output).ends_with(&hex), "{}", stdout(&output));
+    }
     let error = socket.recv(&mut [0; 2048]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
@@ -170,8 +181,11 @@ fn a_dry_run_prints_the_bytes_and_sends_nothing() {
 #[test]
 fn wrong_usage_ends_with_two_and_says_what_to_write() {
     for (args, remedy) in [
-        (&[][..], "<MAC>"),
+        (&[][..], "vm/NAMESPACE/NAME"),
         (&["52:54:00:12:34"], "52:54:00:12:34:56"),
+        (&["52:54:00:12:34"], "vm/NAMESPACE/NAME"),
+        (&["shop/web"], "vm/NAMESPACE/NAME"),
+        (&["vm/shop/web/start"], "vm/NAMESPACE/NAME"),
         (&["ff:ff:ff:ff:ff:ff"], "--force"),
         (&["01:00:5e:00:00:01"], "--force"),
         (&["00:00:00:00:00:00"], "--force"),
@@ -191,7 +205,7 @@ fn wrong_usage_ends_with_two_and_says_what_to_write() {
             "--password",
         ),
         (&[VM, "--count=0"], "1..=1000"),
-        (&["--file=/dev/null"], "lists none"),
+        (&["--file=/dev/null"], "no MAC address"),
     ] {
         let output = send(args);
         let error = stderr(&output);

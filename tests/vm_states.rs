@@ -50,7 +50,7 @@ fn every_printable_status_has_a_meaning() {
         ("ErrorPvcNotFound", [Stuck("ErrorPvcNotFound"); 5]),
         ("DataVolumeError", [Off, Off, Off, failed, failed]),
         ("ErrorUnschedulable", [Stuck("ErrorUnschedulable"); 5]),
-        ("Provisioning", [Off, On, On, On, On]),
+        ("Provisioning", [Off, Off, Off, On, On]),
         ("WaitingForVolumeBinding", [On; 5]),
         ("ErrImagePull", [Stuck("ErrImagePull"); 5]),
         ("ImagePullBackOff", [Stuck("ImagePullBackOff"); 5]),
@@ -116,20 +116,44 @@ fn a_deleted_vm_is_gone_whatever_its_status_says() {
 
 #[test]
 fn a_change_under_way_counts() {
-    let pending = |strategy: &str, action: &str| {
-        let changes = json!([{"action": action, "uid": "u-2"}]);
-        vm(
-            &json!({"runStrategy": strategy}),
-            &json!({"printableStatus": "Stopped", "stateChangeRequests": changes}),
-        )
-        .power
+    let pending = |strategy: &str, status: &str, actions: &[&str]| {
+        let changes: Vec<_> = actions.iter().map(|a| json!({"action": a})).collect();
+        let status = json!({
+            "printableStatus": status,
+            "created": true,
+            "stateChangeRequests": changes,
+        });
+        vm(&json!({"runStrategy": strategy}), &status).power
     };
-    assert_eq!(pending("Manual", "Start"), Power::On);
-    assert_eq!(pending("Manual", "Stop"), Power::Stopping);
-    assert_eq!(pending("RerunOnFailure", "Stop"), Power::Stopping);
-    // Left over from before; KubeVirt accepts a start all the same.
-    assert_eq!(pending("Halted", "Stop"), Power::Off);
-    assert_eq!(pending("Always", "Start"), Power::On);
+    for (strategy, status, actions, expected) in [
+        ("Manual", "Stopped", &["Start"][..], Power::On),
+        ("Manual", "Stopped", &["Stop"], Power::Stopping),
+        // A guest powered off, and a start clears its remains away first.
+        ("Manual", "Stopped", &["Stop", "Start"], Power::On),
+        ("RerunOnFailure", "Stopped", &["Stop", "Start"], Power::On),
+        // A restart has to stop first, like any stop.
+        ("Manual", "Stopping", &["Stop", "Start"], Power::Stopping),
+        ("RerunOnFailure", "Stopped", &["Stop"], Power::Stopping),
+        ("RerunOnFailure", "CrashLoopBackOff", &["Start"], Power::On),
+        // Left over from before; KubeVirt accepts a start all the same.
+        ("Halted", "Stopped", &["Stop"], Power::Off),
+        ("Always", "Stopped", &["Start"], Power::On),
+    ] {
+        let seen = pending(strategy, status, actions);
+        assert_eq!(seen, expected, "{strategy} {status} {actions:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_imported_says_nothing_of_its_vm() {
+    let power = |status| vm(&json!({"runStrategy": "Manual"}), &status).power;
+    let importing = json!({"printableStatus": "Provisioning"});
+    assert_eq!(power(importing), Power::Off, "nobody has started it");
+    let asked = json!([{"action": "Start"}]);
+    let asked = json!({"printableStatus": "Provisioning", "stateChangeRequests": asked});
+    assert_eq!(power(asked), Power::On);
+    let created = json!({"printableStatus": "Provisioning", "created": true});
+    assert_eq!(power(created), Power::On, "its VMI waits for the disk");
 }
 
 #[test]

@@ -2,6 +2,12 @@
 //! Every scenario runs on the API stand-in and, where `KUBEBUILDER_ASSETS` names one, unchanged on
 //! a real API server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that breaks has to fail"
+)]
+
 mod common;
 #[path = "wake/scenarios.rs"]
 mod scenarios;

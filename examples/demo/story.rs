@@ -3,16 +3,19 @@
 use std::{
     path::Path,
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     Bed,
-    common::{cluster::Cluster, process::Line},
+    common::{apiserver::ApiServer, cluster::Cluster, process::Line},
 };
 
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Once something went wrong, the rest is not waited for so long.
+const IMPATIENT: Duration = Duration::from_millis(300);
 
 /// The story so far.
 pub(crate) struct Story {
@@ -34,7 +37,7 @@ impl Story {
         }
     }
 
-    pub(crate) fn chapter(&self, title: &str) {
+    pub(crate) fn chapter(title: &str) {
         println!("\n{title}");
     }
 
@@ -51,7 +54,11 @@ impl Story {
     /// Sends copies of a packet to all agents, by `kubevirt-wol send`.
     pub(crate) fn send(&mut self, program: &Path, mac: &str, port: u16, copies: u32) {
         self.sent = Instant::now();
-        let times = if copies == 1 { "once".to_owned() } else { format!("{copies} times") };
+        let times = if copies == 1 {
+            "once".to_owned()
+        } else {
+            format!("{copies} times")
+        };
         self.tell("send", &format!("{mac} to 127.255.255.255:{port}, {times}"));
         let (port, copies) = (port.to_string(), copies.to_string());
         let result = Command::new(program)
@@ -70,21 +77,21 @@ impl Story {
     /// Tells who heard the latest packet and what the manager made of it, which should be
     /// `outcome`.
     pub(crate) fn follow(&mut self, bed: &Bed, mac: &str, outcome: &str) {
-        let sent = self.sent;
+        let (sent, patience) = (self.sent, self.patience());
         let about = |line: &Line| line.at >= sent && line.field("mac") == mac;
-        let decided = bed
-            .manager
-            .process
-            .find(SOON, |line| about(line) && line.field("outcome") == outcome);
+        let decided = bed.manager.process.find(patience, |line| {
+            about(line) && line.field("outcome") == outcome
+        });
         let mut lines = Vec::new();
         for agent in &bed.agents {
-            agent.process.find(SOON, about);
+            agent.process.find(patience, about);
             let heard = agent.process.lines().into_iter().filter(about);
             lines.extend(heard.map(|line| (line.at, agent.node.clone(), heard_text(&line))));
         }
         let decisions = bed.manager.process.lines().into_iter();
         let decisions = decisions.filter(|line| about(line) && !line.field("outcome").is_empty());
         lines.extend(decisions.map(|line| (line.at, "manager".to_owned(), decision_text(&line))));
+        lines.extend(self.calls(bed));
         lines.sort_by_key(|(at, ..)| *at);
         for (at, who, what) in lines {
             self.tell_at(at, &who, &what);
@@ -92,9 +99,35 @@ impl Story {
         self.expect(&format!("the manager says {outcome}"), decided.is_some());
     }
 
+    /// The calls of `start` since the latest packet, as the API server recorded them.
+    fn calls(&self, bed: &Bed) -> Vec<(Instant, String, String)> {
+        let server = bed.cluster.server();
+        let requests = server.map(ApiServer::requests).unwrap_or_default();
+        let now = (Instant::now(), SystemTime::now());
+        let calls = requests.into_iter().filter_map(|request| {
+            // The record has wall-clock times.
+            let ago = now.1.duration_since(request.at).unwrap_or_default();
+            let at = now.0.checked_sub(ago)?;
+            let answer = request
+                .status
+                .map_or("no answer yet".to_owned(), |code| code.to_string());
+            let text = format!("{} {} -> {answer}", request.method, request.path);
+            (at >= self.sent && request.path.ends_with("/start")).then(|| (at, "api".into(), text))
+        });
+        calls.collect()
+    }
+
+    fn patience(&self) -> Duration {
+        if self.failed.is_empty() {
+            SOON
+        } else {
+            IMPATIENT
+        }
+    }
+
     /// Whether the VM comes to run.
     pub(crate) async fn running(&self, cluster: &Cluster, namespace: &str, name: &str) -> bool {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + self.patience();
         while Instant::now() < deadline {
             let vm = cluster.kubevirt.get(namespace, name).await;
             if vm["status"]["printableStatus"] == "Running" {
@@ -114,7 +147,7 @@ impl Story {
         name: &str,
         word: &str,
     ) -> bool {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + self.patience();
         while Instant::now() < deadline {
             let events = cluster.events(namespace, name).await;
             if let Some(event) = events.iter().find(|event| event.contains(word)) {
@@ -170,6 +203,8 @@ fn decision_text(line: &Line) -> String {
         (_, "") => "no VM".to_owned(),
         (namespace, vm) => format!("{namespace}/{vm}"),
     };
-    let (outcome, reason) = (line.field("outcome"), line.field("reason"));
-    format!("{vm}: {outcome}; {reason}")
+    match (line.field("outcome"), line.field("reason")) {
+        (outcome, reason) if outcome == reason => format!("{vm}: {outcome}"),
+        (outcome, reason) => format!("{vm}: {outcome}; {reason}"),
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use tonic::transport::Endpoint;
+
+use crate::UsageError;
 
 /// A manager that does not answer within this time is taken as not there.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,18 +20,22 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// # Errors
 ///
 /// It is neither.
-pub(super) fn endpoint(manager: &str) -> anyhow::Result<Endpoint> {
+pub(super) fn endpoint(manager: &str) -> Result<Endpoint, UsageError> {
     let url = if manager.contains("://") {
         manager.to_owned()
     } else {
         format!("http://{manager}")
     };
-    let what = || format!("manager {manager:?} is not of the form host:port or http://host:port");
-    let endpoint = Endpoint::from_shared(url).with_context(what)?;
-    let uri = endpoint.uri();
-    if uri.scheme_str() != Some("http") || uri.port_u16().is_none() {
-        bail!(what());
-    }
+    let usable = |endpoint: &Endpoint| {
+        let uri = endpoint.uri();
+        uri.scheme_str() == Some("http") && uri.port_u16().is_some()
+    };
+    let endpoint = Endpoint::from_shared(url).ok().filter(usable);
+    let endpoint = endpoint.ok_or_else(|| {
+        UsageError::new(format!(
+            "--manager {manager:?} is not of the form host:port or http://host:port"
+        ))
+    })?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE.0)

@@ -161,7 +161,10 @@ impl Intake {
     pub fn next_event(&self, now: Instant) -> Option<pb::Event> {
         let mut state = self.lock();
         let due = state.ring.next_unsent(now)?;
-        Some(rpc::event(due.seq, due.wake, due.age))
+        Some(pb::Event {
+            deferred: due.deferred,
+            ..rpc::event(due.seq, due.wake, due.age)
+        })
     }
 
     /// Whether an event is due.
@@ -190,6 +193,7 @@ impl Intake {
     /// Lets time pass. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let mut state = self.lock();
+        state.lines.settle(now);
         let given_up = state.ring.tick(now);
         for settled in &given_up {
             self.metrics.lost(Loss::Stale);
@@ -211,9 +215,10 @@ impl Intake {
         self.due.notified().await;
     }
 
-    /// Waits until nothing would be lost if the process ended. For one waiter.
-    pub async fn flushed(&self) {
-        while !self.lock().ring.is_flushed() {
+    /// Waits until nothing would be lost if the process ended at `patience` at the latest. For one
+    /// waiter.
+    pub async fn flushed(&self, patience: Instant) {
+        while !self.lock().ring.is_flushed(patience) {
             self.answered.notified().await;
         }
     }
@@ -265,21 +270,24 @@ struct LineBudget {
 
 impl LineBudget {
     fn take(&mut self, now: Instant) -> bool {
-        let same = self
-            .second
-            .is_some_and(|start| now.saturating_duration_since(start) < Duration::from_secs(1));
-        if !same {
-            let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
-            if unwritten > 0 {
-                tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
-            }
-            *self = Self {
-                second: Some(now),
-                used: 0,
-            };
-        }
+        self.settle(now);
+        self.second.get_or_insert(now);
         self.used = self.used.saturating_add(1);
         self.used <= LINES_PER_SECOND
+    }
+
+    /// Closes the second where it is over, and tells how many lines it left unwritten.
+    fn settle(&mut self, now: Instant) -> u32 {
+        let open = |start| now.saturating_duration_since(start) < Duration::from_secs(1);
+        if self.second.is_some_and(open) {
+            return 0;
+        }
+        let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
+        if unwritten > 0 {
+            tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
+        }
+        *self = Self::default();
+        unwritten
     }
 }
 

@@ -83,17 +83,26 @@ pub(super) trait Listen: AsRawFd + Send + 'static {
     fn drained(&mut self, _intake: &Intake) {}
 }
 
-/// Reads `socket` until `token` is cancelled, and then what is queued.
-pub(super) async fn read<S: Listen>(
-    socket: S,
-    intake: &Intake,
-    token: CancellationToken,
-) -> io::Result<()> {
+/// Asks the kernel to tell when something is queued. To be called within the runtime.
+///
+/// # Errors
+///
+/// The kernel refuses: it watches no more descriptors for this user.
+pub(super) fn watch<S: Listen>(socket: S) -> Result<AsyncFd<S>, ListenError> {
     #[allow(
         deprecated,
         reason = "its successor is unsafe; what that asks for holds here: a listener keeps one descriptor open for as long as it lives"
     )]
-    let mut socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    let watched = AsyncFd::with_interest(socket, Interest::READABLE);
+    watched.map_err(ListenError::Other)
+}
+
+/// Reads `socket` until `token` is cancelled, and then what is queued.
+pub(super) async fn read<S: Listen>(
+    mut socket: AsyncFd<S>,
+    intake: &Intake,
+    token: CancellationToken,
+) -> io::Result<()> {
     loop {
         let mut ready = tokio::select! {
             () = token.cancelled() => break,

@@ -192,7 +192,7 @@ impl Listeners {
     }
 
     fn install<S: Listen>(&self, state: &mut State, name: Name, socket: Result<S, ListenError>) {
-        let slot = match socket {
+        let slot = match socket.and_then(listen::watch) {
             Ok(socket) => {
                 tracing::info!(listener = %name, "listening");
                 let close = CancellationToken::new();
@@ -242,5 +242,47 @@ impl Slot {
         if let Self::Open(token) = self {
             token.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::fd::{AsRawFd, RawFd},
+    };
+
+    use super::*;
+    use crate::{admin::Readiness, agent::metrics::Metrics};
+
+    /// A file, which no kernel can watch.
+    struct Unwatchable(File);
+
+    impl AsRawFd for Unwatchable {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_raw_fd()
+        }
+    }
+
+    impl Listen for Unwatchable {
+        fn hear_one(&mut self, _: &Intake) -> nix::Result<()> {
+            Err(nix::errno::Errno::EAGAIN)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_read_is_not_said_to_listen() {
+        let intake = Arc::new(Intake::new("node-1".to_owned(), Metrics::default()));
+        let readiness = Readiness::default();
+        let ears = Ears::open(false, &BTreeSet::new());
+        let listeners = Listeners::start(ears, intake, readiness.gate("a socket"));
+        let file = File::open("/proc/self/exe").unwrap();
+        let mut state = listeners.lock();
+        listeners.install(&mut state, Name::Udp(9), Ok(Unwatchable(file)));
+        listeners.refresh(&mut state);
+        drop(state);
+        let (_, told) = listeners.report();
+        assert!(!told[0].error.is_empty(), "{told:?}");
+        assert_eq!(readiness.waiting_for(), ["a socket"]);
     }
 }

@@ -6,7 +6,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::wake::{Answer, Carrier, Outcome};
+use crate::{
+    frame::FrameRejection,
+    packet::Rejection,
+    wake::{Answer, Carrier, Outcome},
+};
 
 /// What became of one packet in the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +169,14 @@ impl Metrics {
         }
         for reason in [Loss::Overflow, Loss::Stale].map(Loss::as_str) {
             let _ = self.lost.get_or_create(&Reason { reason });
+        }
+        let frames = FrameRejection::ALL.map(FrameRejection::as_str);
+        for reason in Rejection::ALL
+            .map(Rejection::as_str)
+            .into_iter()
+            .chain(frames)
+        {
+            let _ = self.invalid.get_or_create(&Reason { reason });
         }
         for socket in ["raw", "udp"] {
             let _ = self.kernel_drops.get_or_create(&SocketLabel { socket });

@@ -49,7 +49,7 @@ struct Entry {
     key: Key,
     heard_at: Instant,
     state: State,
-    /// Set by a deferral, and stronger than the TTL.
+    /// Set by a deferral, which lengthens the life of a wake and never shortens it.
     kept_until: Option<Instant>,
     /// Whether a manager once knew the target.
     known: bool,
@@ -71,6 +71,8 @@ pub struct Due<'a> {
     pub wake: &'a Wake,
     /// How long ago it was heard.
     pub age: Duration,
+    /// Whether a manager deferred it, so that it may be older than a fresh one.
+    pub deferred: bool,
 }
 
 /// A wake that left the ring.
@@ -169,6 +171,7 @@ impl Ring {
             seq,
             wake: &entry.wake,
             age: now.saturating_duration_since(entry.heard_at),
+            deferred: entry.kept_until.is_some(),
         })
     }
 
@@ -245,12 +248,13 @@ impl Ring {
     }
 
     /// Whether nothing would be lost if the process ended: every wake is settled, or a manager has
-    /// taken it upon itself.
+    /// deferred it to `patience` or later. An earlier deferral may be of a manager that had no room
+    /// for the wake and waits to be asked again.
     #[must_use]
-    pub fn is_flushed(&self) -> bool {
+    pub fn is_flushed(&self, patience: Instant) -> bool {
         self.entries
             .values()
-            .all(|entry| matches!(entry.state, State::Deferred(_)))
+            .all(|entry| matches!(entry.state, State::Deferred(until) if until >= patience))
     }
 
     /// Whether a sent wake waits for its first answer.
@@ -276,10 +280,8 @@ impl Ring {
 
 impl Entry {
     fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
-        match self.kept_until {
-            Some(until) => now >= until,
-            None => now.saturating_duration_since(self.heard_at) >= ttl,
-        }
+        now.saturating_duration_since(self.heard_at) >= ttl
+            && self.kept_until.is_none_or(|until| now >= until)
     }
 }
 

@@ -35,8 +35,12 @@ const OUTGOING: usize = 64;
 /// A manager that goes away gets this long to answer what it has been sent.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A manager cannot keep the agent away for longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// A manager cannot keep the agent away for longer, as what is heard meanwhile gets old.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A session that ends sooner counts as another failed attempt. Else a manager that welcomes and
+/// then breaks would be asked, and would break, without a pause.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// UDP ports that a manager may ask for.
 const MAX_PORTS: usize = 64;
@@ -81,11 +85,11 @@ impl Session {
     pub(super) async fn keep(&self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
-            let mut welcomed = false;
+            let mut welcomed = None;
             let end = self.attend(&mut welcomed).await;
             self.intake.session_lost();
             self.intake.metrics().session_connected.set(0);
-            if welcomed {
+            if welcomed.is_some_and(|since: Instant| since.elapsed() >= LASTING) {
                 backoff = Backoff::default();
             }
             let pause = match end {
@@ -132,7 +136,8 @@ impl Session {
             Ok(settings) => {
                 let message = self.apply(&settings);
                 self.configured.open();
-                tracing::info!(generation, ports = ?settings.udp_ports, "configured");
+                let ports = list(self.ports(&settings));
+                tracing::info!(generation, ports, "configured");
                 ConfigurationStatus {
                     generation,
                     accepted: true,
@@ -158,25 +163,30 @@ impl Session {
     /// Says what of the settings is not as it was asked for.
     fn apply(&self, settings: &Settings) -> String {
         self.intake.apply(settings);
-        let fixed = !self.fixed_ports.is_empty();
-        self.listeners.apply(if fixed {
-            &self.fixed_ports
+        let (ports, wanted) = (self.ports(settings), &settings.udp_ports);
+        self.listeners.apply(ports);
+        if ports == wanted {
+            String::new()
         } else {
-            &settings.udp_ports
-        });
-        if fixed && self.fixed_ports != settings.udp_ports {
             format!(
                 "listens on UDP ports {} as --wol-port says, not on {}",
-                list(&self.fixed_ports),
-                list(&settings.udp_ports)
+                list(ports),
+                list(wanted)
             )
-        } else {
-            String::new()
         }
     }
 
-    /// Connects, and serves that connection to its end.
-    async fn attend(&self, welcomed: &mut bool) -> End {
+    /// The ports to listen on.
+    fn ports<'a>(&'a self, settings: &'a Settings) -> &'a BTreeSet<u16> {
+        if self.fixed_ports.is_empty() {
+            &settings.udp_ports
+        } else {
+            &self.fixed_ports
+        }
+    }
+
+    /// Connects, and serves that connection to its end; tells since when it was welcome.
+    async fn attend(&self, welcomed: &mut Option<Instant>) -> End {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let connecting = self.connect(&outgoing, messages);
         let incoming = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -187,7 +197,7 @@ impl Session {
                 return End::Broken(error);
             }
         };
-        *welcomed = true;
+        *welcomed = Some(Instant::now());
         self.intake.metrics().session_connected.set(1);
         let connection = Connection {
             session: self,

@@ -294,3 +294,62 @@ fn name(vm: &Vm, reason: Reason) -> String {
 /// FNV-1a, 64 bits: all replicas, whatever their version, must come to the same name.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::vm::{Power, VmKey};
+
+    fn note(name: &str, resource_version: &str, reason: Reason) -> Note {
+        let vm = Vm {
+            key: VmKey::new("shop", name),
+            uid: "0a1b".into(),
+            resource_version: resource_version.into(),
+            labels: [].into(),
+            macs: Vec::new(),
+            bad_macs: Vec::new(),
+            strategy: RunStrategy::Manual,
+            power: Power::Off,
+            on_since: None,
+        };
+        Note {
+            vm: vm.into(),
+            reason,
+            message: "é".repeat(MAX_MESSAGE),
+        }
+    }
+
+    #[test]
+    fn replicas_that_decide_the_same_write_one_event() {
+        let name = |note: &Note, replica| {
+            let event = event(note, replica, Timestamp::UNIX_EPOCH);
+            event.metadata.name.expect("it has a name")
+        };
+        let started = note("db", "7", Reason::Started);
+        assert_eq!(name(&started, "a"), name(&started, "b"));
+        // Fixed for ever: replicas of two versions must agree.
+        assert_eq!(name(&started, "a"), "db.461bb86de391ba51");
+        for other in [
+            note("db", "8", Reason::Started),
+            note("db", "7", Reason::Refused),
+        ] {
+            assert_ne!(name(&started, "a"), name(&other, "a"));
+        }
+    }
+
+    #[test]
+    fn names_and_messages_fit_what_the_api_server_accepts() {
+        let long = format!("{}-.-tail", "a".repeat(MAX_NAME - 2));
+        let event = event(
+            &note(&long, "7", Reason::Started),
+            "a",
+            Timestamp::UNIX_EPOCH,
+        );
+        let name = event.metadata.name.expect("it has a name");
+        assert!(name.len() <= 253 && !name.contains("-."), "{name}");
+        assert_eq!(
+            event.message.map(|message| message.len()),
+            Some(MAX_MESSAGE)
+        );
+    }
+}

@@ -4,6 +4,7 @@
 //! intent, never the status code of a call alone: an accepted start may come to nothing, and a
 //! refused one may have been made by somebody else.
 
+mod action;
 mod intent;
 mod steps;
 
@@ -13,18 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use action::{Action, Admission, Call, Settled};
 use intent::{Intent, State};
-use steps::{DELETED, pause, verdict};
+use steps::{DELETED, OVERRULED, WITHDRAWN, pause, verdict};
 
 use crate::{
     manager::{
         marks::Marks,
-        report::{Reply, Report},
+        report::Report,
         start::{Answered, Reread},
         throttle::Throttle,
         vm::{Power, Vm},
     },
-    wake::{Answer, Outcome},
+    wake::{Outcome, Wake},
 };
 
 /// After an accepted start the VM is read where the watch says nothing for so long.
@@ -57,60 +59,6 @@ pub struct Limits {
     pub intents: usize,
     /// Reporters waiting for an answer, over all intents.
     pub reporters: usize,
-}
-
-/// A call to the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// Starts the VM.
-    Start,
-    /// Reads the VM.
-    Read,
-}
-
-/// What the caller shall do.
-#[derive(Debug)]
-pub enum Action {
-    /// Make the call, then tell [`Intents::answered`] or [`Intents::reread`] under this number.
-    Call(Call, u64, Arc<Vm>),
-    /// Answer a reporter.
-    Answer(Reply, Answer),
-    /// A wake was decided: log it, count it, tell the VM's owner.
-    Settled(Box<Settled>),
-}
-
-/// What became of a wake.
-#[derive(Debug)]
-pub struct Settled {
-    /// The first packet.
-    pub report: Report,
-    /// The view of the VM that the decision rests on.
-    pub vm: Arc<Vm>,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why, for people.
-    pub message: String,
-    /// How many agents reported it.
-    pub reporters: usize,
-    /// From its first report to the first call.
-    pub queued: Option<Duration>,
-    /// From the first call to its answer.
-    pub called: Option<Duration>,
-    /// From the accepted start to the VM showing it.
-    pub confirmed: Option<Duration>,
-}
-
-/// What was done with a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It opened an intent.
-    Opened,
-    /// It joined one.
-    Joined,
-    /// It was answered at once.
-    Answered,
-    /// There was no room; the agent asks again.
-    Busy,
 }
 
 /// The open intents and the wakes settled moments ago.
@@ -243,14 +191,22 @@ impl Intents {
         verdict(vm.power)
     }
 
-    /// Takes a newer view of a VM, as the watch brought it.
+    /// Takes a view of a VM, as the watch brought it. What a read had brought before is newer at
+    /// times: then nothing happens.
     pub fn changed(&mut self, vm: &Arc<Vm>, now: Instant) {
         let Some(intent) = self.open.get_mut(&vm.uid) else {
             return;
         };
+        if vm.is_older_than(&intent.vm) {
+            return;
+        }
         intent.vm = vm.clone();
         match &mut intent.state {
-            State::Confirming { read_at } => *read_at = now + SILENCE,
+            // A VM that changes all the time without going on is looked at in the end, too.
+            State::Confirming { read_at } => {
+                let end = intent.accepted.map_or(now, |at| at + CONFIRMED_WITHIN);
+                *read_at = (now + SILENCE).min(end.max(*read_at));
+            }
             State::Backoff { until, hasten } if *hasten => *until = (*until).min(now + BREATH),
             _ => {}
         }
@@ -262,6 +218,21 @@ impl Intents {
     /// Takes the news that a VM is no more.
     pub fn deleted(&mut self, uid: &Arc<str>, now: Instant) {
         self.settle(uid, Outcome::Gone, DELETED, now);
+        self.pump(now);
+    }
+
+    /// The packet that opened the intent of this VM.
+    #[must_use]
+    pub fn wake_of(&self, uid: &str) -> Option<&Wake> {
+        self.open.get(uid).map(|intent| &intent.first.wake)
+    }
+
+    /// Takes the news that a start was not made, because the packet may not wake the VM any more.
+    pub fn withdrawn(&mut self, uid: &Arc<str>, id: u64, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if self.calling(uid, id).is_some() {
+            self.settle(uid, Outcome::NotSelected, WITHDRAWN, now);
+        }
         self.pump(now);
     }
 
@@ -305,7 +276,9 @@ impl Intents {
         if let Some(intent) = self.calling(uid, id) {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
-                    intent.vm = vm;
+                    if !vm.is_older_than(&intent.vm) {
+                        intent.vm = vm;
+                    }
                     intent.state = match intent.accepted {
                         Some(since) if now < since + CONFIRMED_WITHIN => State::Confirming {
                             read_at: now + SILENCE.mul_f64(0.5 + roll),
@@ -391,7 +364,13 @@ impl Intents {
             };
         }
         let stopping = intent.vm.power == Power::Stopping;
+        let overruled = intent.is_overruled();
         match intent.state {
+            State::Stopping
+            | State::Backoff { .. }
+            | State::Queued {
+                call: Call::Start, ..
+            } if overruled => self.settle(uid, Outcome::Expired, OVERRULED, now),
             // Opened just now, or the VM has stopped.
             State::Stopping if !stopping => {
                 intent.why = "waiting for its turn to be started".into();

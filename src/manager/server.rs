@@ -26,6 +26,8 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is looked at for `grpc.health.v1`.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+/// At the end, sessions are given this long. An agent that does not read is not told of the end.
+const LAST_SESSIONS: Duration = Duration::from_secs(11);
 /// At the end, connections without a session are given this long.
 const LAST_STREAMS: Duration = Duration::from_millis(250);
 
@@ -84,7 +86,12 @@ impl Server {
             .await;
         // The sessions end by themselves; who only watches `grpc.health.v1` would stay for ever.
         let ended = async {
-            sessions.drained().await;
+            if tokio::time::timeout(LAST_SESSIONS, sessions.drained())
+                .await
+                .is_err()
+            {
+                tracing::warn!("some agents did not take note of the end; they are cut off");
+            }
             tokio::time::sleep(LAST_STREAMS).await;
         };
         tokio::select! {

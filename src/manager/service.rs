@@ -23,7 +23,7 @@ pub use session::SessionError;
 pub struct Agents {
     /// Names this replica.
     pub replica: Arc<str>,
-    /// What agents shall do, and its generation.
+    /// What agents shall do, and its generation; nothing is known yet in generation 0.
     pub settings: watch::Receiver<(u64, Arc<Settings>)>,
     /// Where events go.
     pub reports: Arc<dyn Reports>,

@@ -1,40 +1,13 @@
 //! Owns the manager's view of a virtual machine: who it is, its addresses, and whether a start
 //! makes sense. Pure; the wire type is in `kubevirt`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+pub use crate::kubevirt::VmKey;
 use crate::{
-    kubevirt::{Interface, VirtualMachine},
+    kubevirt::{Addresses, VirtualMachine},
     mac::MacAddr,
-    rpc::station,
 };
-
-/// Names a VM within the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VmKey {
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-impl VmKey {
-    /// Makes a key.
-    #[must_use]
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-}
-
-impl fmt::Display for VmKey {
-    /// Writes `namespace/name`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// What we keep of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +30,19 @@ pub struct Vm {
     pub power: Power,
     /// When it was last seen to go from off to on; none where that was never seen.
     pub on_since: Option<Instant>,
+}
+
+impl Vm {
+    /// Whether this view is surely older than `other`, one of the same VM: a watch and a read may
+    /// overtake each other. Resource versions of one resource are numbers that rise; one that is
+    /// no number proves nothing.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let number = |vm: &Self| vm.resource_version.parse::<u64>().ok();
+        number(self)
+            .zip(number(other))
+            .is_some_and(|(own, others)| own < others)
+    }
 }
 
 /// `spec.runStrategy`, with the deprecated `spec.running` read as the strategy that it stands for.
@@ -139,7 +125,7 @@ impl Power {
 const ONCE: &str = "runStrategy Once starts a VM only once; use Manual or RerunOnFailure";
 
 fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
-    use RunStrategy::{Always, Halted, Once, RerunOnFailure, WaitAsReceiver};
+    use RunStrategy::{Always, Once, WaitAsReceiver};
     let status = vm.printable_status.as_deref().unwrap_or_default();
     if vm.metadata.deletion_timestamp.is_some() || status == "Terminating" {
         return Power::Gone;
@@ -161,11 +147,11 @@ fn power(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
         ("DataVolumeError", _) if vm.ready => Power::On,
         ("DataVolumeError", Always | Once) => Power::Stuck("DataVolumeError"),
         ("DataVolumeError", _) if vm.created => Power::Stuck("DataVolumeError"),
+        // Of the others, RerunOnFailure alone gets there, and a start ends its back-off.
         ("CrashLoopBackOff", Always | Once) => Power::Stuck("CrashLoopBackOff"),
-        // A start ends the back-off.
-        ("CrashLoopBackOff", RerunOnFailure) => Power::Off,
-        // Also shown for a halted VM whose disk is being imported.
-        ("Provisioning", strategy) if strategy != Halted => Power::On,
+        // Shown while a disk is imported, whether or not anybody has asked for the VM.
+        ("Provisioning", Once) => Power::On,
+        ("Provisioning", _) if vm.created => Power::On,
         (_, strategy) => at_rest(vm, strategy),
     }
 }
@@ -176,25 +162,28 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
     if vm.ready {
         return Power::On;
     }
-    match (strategy, vm.pending_change.as_deref()) {
-        (Once, _) => Power::Unsupported(ONCE),
+    match strategy {
+        Once => Power::Unsupported(ONCE),
         // KubeVirt starts it without being asked: this is how a halted VM looks just after a start.
-        (Always, _) => Power::On,
-        (_, Some("Start")) if strategy != Halted => Power::On,
+        Always => Power::On,
         // A stale request does not hold up a halted VM.
-        (_, Some("Stop")) if strategy != Halted => Power::Stopping,
-        (_, _) => Power::Off,
+        Halted => Power::Off,
+        _ => match vm.last_change_request.as_deref() {
+            // Also after a stop: a start first clears away what a powered-off guest left.
+            Some("Start") => Power::On,
+            Some("Stop") => Power::Stopping,
+            _ => Power::Off,
+        },
     }
 }
-
-/// At most so many unusable addresses of a VM are kept, and so many characters of each: they are
-/// only shown.
-const MAX_BAD: (usize, usize) = (8, 64);
 
 impl From<VirtualMachine> for Vm {
     fn from(mut vm: VirtualMachine) -> Self {
         let strategy = RunStrategy::of(&vm);
-        let (macs, bad_macs) = addresses(&vm.interfaces);
+        let Addresses {
+            macs,
+            unusable: bad_macs,
+        } = vm.addresses();
         let meta = &vm.metadata;
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self {
@@ -212,25 +201,4 @@ impl From<VirtualMachine> for Vm {
             labels: vm.metadata.labels.take().unwrap_or_default(),
         }
     }
-}
-
-fn addresses(interfaces: &[Interface]) -> (Vec<MacAddr>, Vec<String>) {
-    let (mut macs, mut bad) = (Vec::new(), Vec::new());
-    for interface in interfaces {
-        let Some(text) = interface.mac_address.as_deref().filter(|t| !t.is_empty()) else {
-            continue;
-        };
-        // Unplugged, but still listed.
-        if interface.state.as_deref() == Some("absent") {
-            continue;
-        }
-        match text.parse().map(station) {
-            Ok(Ok(mac)) if macs.contains(&mac) => {}
-            Ok(Ok(mac)) => macs.push(mac),
-            _ if bad.len() < MAX_BAD.0 => bad.push(text.chars().take(MAX_BAD.1).collect()),
-            _ => {}
-        }
-    }
-    macs.shrink_to_fit();
-    (macs, bad)
 }

@@ -14,13 +14,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::{
-    directory::Directory,
+    directory::{Directory, Lookup},
     events::Events,
-    intents::{Action, Admission, Call, Intents, Limits},
+    intents::{Action, Admission, Call, Intents, Limits, Settled},
     metrics::{Metrics, Stage, Verdict},
     report::Report,
     start::{Answered, Reread, Starter},
-    vm::Vm,
+    vm::{Power, Vm},
 };
 
 pub use changes::Changes;
@@ -159,11 +159,16 @@ impl Waker {
         self.changes.follow(&uid);
         let current = self.tools.directory.vm(&vm.key);
         let current = current.filter(|current| current.uid == uid);
-        let gone = current.is_none();
-        let admission = self.intents.wake(report, current.unwrap_or(vm), now);
-        if gone {
+        // A start goes by name, and the name may be another VM's by now.
+        let vm = current.unwrap_or_else(|| {
             self.intents.deleted(&uid, now);
-        }
+            let power = Power::Gone;
+            Arc::new(Vm {
+                power,
+                ..(*vm).clone()
+            })
+        });
+        let admission = self.intents.wake(report, vm, now);
         if !self.intents.contains(&uid) {
             self.changes.unfollow(&uid);
         }
@@ -199,32 +204,20 @@ impl Waker {
     }
 
     fn perform(&mut self) {
-        for action in self.intents.take_actions() {
-            match action {
-                Action::Call(call, id, vm) => self.call(call, id, vm),
-                Action::Answer(reply, answer) => {
-                    if !reply.send(answer) {
-                        self.tools.metrics.dropped_answers.inc();
-                    }
-                }
-                Action::Settled(settled) => {
-                    let now = Instant::now().into_std();
-                    if !self.intents.contains(&settled.vm.uid) {
-                        self.changes.unfollow(&settled.vm.uid);
-                    }
-                    let metrics = &self.tools.metrics;
-                    metrics.decided(settled.outcome);
-                    for (stage, time) in [
-                        (Stage::Queue, settled.queued),
-                        (Stage::Api, settled.called),
-                        (Stage::Confirmed, settled.confirmed),
-                    ] {
-                        if let Some(time) = time {
-                            metrics.took(stage, time);
+        loop {
+            let actions = self.intents.take_actions();
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                match action {
+                    Action::Call(call, id, vm) => self.call(call, id, vm),
+                    Action::Answer(reply, answer) => {
+                        if !reply.send(answer) {
+                            self.tools.metrics.dropped_answers.inc();
                         }
                     }
-                    self.tools.journal.settled(&settled, now);
-                    self.tools.events.settled(&settled, now);
+                    Action::Settled(settled) => self.settled(&settled),
                 }
             }
         }
@@ -237,7 +230,41 @@ impl Waker {
             .set(i64::try_from(self.intents.evicted()).unwrap_or(i64::MAX));
     }
 
+    fn settled(&self, settled: &Settled) {
+        let now = Instant::now().into_std();
+        if !self.intents.contains(&settled.vm.uid) {
+            self.changes.unfollow(&settled.vm.uid);
+        }
+        let metrics = &self.tools.metrics;
+        metrics.decided(settled.outcome);
+        for (stage, time) in [
+            (Stage::Queue, settled.queued),
+            (Stage::Api, settled.called),
+            (Stage::Confirmed, settled.confirmed),
+        ] {
+            if let Some(time) = time {
+                metrics.took(stage, time);
+            }
+        }
+        self.tools.journal.settled(settled, now);
+        self.tools.events.settled(settled, now);
+    }
+
+    /// Whether the packet that asked for this start may still wake the VM: it may have waited for
+    /// minutes.
+    fn is_still_meant(&self, uid: &str) -> bool {
+        let lookup = self
+            .intents
+            .wake_of(uid)
+            .map(|wake| self.tools.directory.look_up(wake));
+        matches!(lookup, Some(Lookup::Wakeable { vm, .. }) if *vm.uid == *uid)
+    }
+
     fn call(&mut self, call: Call, id: u64, vm: Arc<Vm>) {
+        if call == Call::Start && !self.is_still_meant(&vm.uid) {
+            let now = Instant::now().into_std();
+            return self.intents.withdrawn(&vm.uid, id, now);
+        }
         let starter = self.tools.starter.clone();
         self.calls.spawn(async move {
             let uid = vm.uid.clone();

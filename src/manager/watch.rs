@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Keeps the directory's grants up to date, and the settings that agents get; these are sent
-    /// with their generation, only when they differ. `gate` opens with the first complete list.
+    /// with their generation, from 1, only when they differ. `gate` opens with the first complete list.
     ///
     /// # Errors
     ///
@@ -160,7 +160,16 @@ impl Machines {
             return;
         }
         self.unreadable.remove(&key);
-        if let Some(vm) = self.directory.apply(vm.into(), Instant::now()) {
+        let vm = Vm::from(vm);
+        // In a list, a VM that took the name of a deleted one is all that is seen of the deletion.
+        if self
+            .directory
+            .vm(&key)
+            .is_some_and(|known| known.uid != vm.uid)
+        {
+            self.delete(&key);
+        }
+        if let Some(vm) = self.directory.apply(vm, Instant::now()) {
             if !vm.bad_macs.is_empty() {
                 tracing::debug!(vm = %key, macs = ?vm.bad_macs, "addresses that no packet can name");
             }
@@ -235,7 +244,7 @@ impl Configs {
         );
         self.directory.set_grants(grants);
         self.settings.send_if_modified(|(generation, current)| {
-            let differs = **current != settings;
+            let differs = *generation == 0 || **current != settings;
             if differs {
                 *generation += 1;
                 *current = Arc::new(settings);

@@ -10,7 +10,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 use clap::{Args, value_parser};
 use ipnet::IpNet;
 
-use crate::mac::MacAddr;
+use super::Target;
 
 /// Options of `kubevirt-wol send`.
 #[derive(Debug, Clone, Args)]
@@ -19,11 +19,12 @@ use crate::mac::MacAddr;
     reason = "each is a switch on the command line"
 )]
 pub struct SendArgs {
-    /// MAC addresses to wake, in any notation: 52:54:00:12:34:56, 52-54-00-12-34-56,
-    /// 5254.0012.3456, 525400-123456, 525400123456, 2:4:6:8:a:c.
-    #[arg(required_unless_present = "file", value_name = "MAC")]
-    pub targets: Vec<MacAddr>,
-    /// Read more addresses from a file, one per line; # begins a comment; - is standard input.
+    /// What to wake. MAC addresses, in any notation: 52:54:00:12:34:56, 52-54-00-12-34-56,
+    /// 5254.0012.3456, 525400-123456, 525400123456, 2:4:6:8:a:c; or virtual machines, whose
+    /// addresses are read from their spec in the cluster of the current kubeconfig.
+    #[arg(required_unless_present = "file", value_name = "MAC|vm/NAMESPACE/NAME")]
+    pub targets: Vec<Target>,
+    /// Read more targets from a file, one per line; # begins a comment; - is standard input.
     #[arg(long, env = "WOL_SEND_FILE", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// UDP ports to send to.
@@ -94,7 +95,7 @@ pub struct SendArgs {
     #[arg(long, env = "WOL_SEND_FORCE")]
     pub force: bool,
     /// Print what would be sent, with the bytes (and so the password); send nothing.
-    #[arg(long, env = "WOL_SEND_DRY_RUN")]
+    #[arg(long, env = "WOL_SEND_DRY_RUN", visible_alias = "hex")]
     pub dry_run: bool,
     /// Print the results as JSON.
     #[arg(long, env = "WOL_SEND_JSON")]

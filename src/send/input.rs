@@ -1,4 +1,4 @@
-//! Owns what `send` reads before it sends: the addresses to wake and the password.
+//! Owns what `send` reads before it sends: the targets and the password.
 
 use std::{
     fs::File,
@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::SendArgs;
+use super::{SendArgs, Target};
 use crate::{UsageError, mac::MacAddr, packet::Trailing};
 
-/// Longer lines than this are no addresses and no passwords.
-const MAX_LINE: u64 = 256;
+/// Longer lines than this are no targets and no passwords.
+const MAX_LINE: u64 = 512;
 
-/// The addresses of the command line and of `--file`, each once, in the order given.
-pub(super) fn targets(args: &SendArgs) -> anyhow::Result<Vec<MacAddr>> {
+/// The targets of the command line and of `--file`, each once, in the order given.
+pub(super) fn targets(args: &SendArgs) -> anyhow::Result<Vec<Target>> {
     let mut targets = args.targets.clone();
     if let Some(path) = &args.file {
         let name = path.display();
@@ -27,14 +27,20 @@ pub(super) fn targets(args: &SendArgs) -> anyhow::Result<Vec<MacAddr>> {
         read_list(lines, &name.to_string(), &mut targets)?;
     }
     let mut seen = std::collections::HashSet::new();
-    targets.retain(|target| seen.insert(*target));
+    targets.retain(|target| seen.insert(target.clone()));
     if targets.is_empty() {
-        return Err(UsageError::new("no MAC address given: the file lists none").into());
+        return Err(UsageError::new(
+            "nothing to wake: the file lists no MAC address and no vm/NAMESPACE/NAME",
+        )
+        .into());
     }
     for target in &targets {
-        if !args.force && (target.is_group() || target.is_zero()) {
+        if let Target::Mac(mac) = target
+            && !args.force
+            && !mac.is_station()
+        {
             return Err(UsageError::new(format!(
-                "{target} is not the address of one machine; to send it anyway, add --force"
+                "{mac} is not the address of one machine; to send it anyway, add --force"
             ))
             .into());
         }
@@ -46,12 +52,8 @@ fn open(path: &Path) -> anyhow::Result<File> {
     File::open(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Reads one address per line into `targets`; `#` begins a comment.
-fn read_list(
-    mut lines: impl BufRead,
-    name: &str,
-    targets: &mut Vec<MacAddr>,
-) -> anyhow::Result<()> {
+/// Reads one target per line into `targets`; `#` begins a comment.
+fn read_list(mut lines: impl BufRead, name: &str, targets: &mut Vec<Target>) -> anyhow::Result<()> {
     for number in 1_u64.. {
         let Some(line) = read_line(&mut lines).with_context(|| format!("cannot read {name}"))?
         else {
@@ -112,16 +114,17 @@ fn parse_password(text: &str) -> Option<Trailing> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_password, read_list};
+    use super::{Target, parse_password, read_list};
+    use crate::kubevirt::VmKey;
 
     #[test]
-    fn a_list_has_one_address_per_line_in_any_notation() {
-        let list = "# all of rack 4\n\n52:54:00:12:34:56\n  5254.0012.3457 # web\n\t\r\n52-54-00-12-34-58\r\n525400123459";
-        let mut targets = vec!["52:54:00:12:34:55".parse().unwrap()];
+    fn a_list_has_one_target_per_line_in_any_notation() {
+        let list = "# all of rack 4\n\n52:54:00:12:34:56\n  5254.0012.3457 # web\n\t\r\n52-54-00-12-34-58\r\nvm/shop/db # too\n525400123459";
+        let mac = |last| Target::Mac(format!("52:54:00:12:34:{last}").parse().unwrap());
+        let mut targets = vec![mac(55)];
         read_list(list.as_bytes(), "list", &mut targets).unwrap();
-        let shown: Vec<_> = targets.iter().map(ToString::to_string).collect();
-        let expected = ["55", "56", "57", "58", "59"].map(|last| format!("52:54:00:12:34:{last}"));
-        assert_eq!(shown, expected);
+        let vm = Target::Vm(VmKey::new("shop", "db"));
+        assert_eq!(targets, [mac(55), mac(56), mac(57), mac(58), vm, mac(59)]);
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::{SendArgs, interfaces::Interface};
+use super::{
+    SendArgs,
+    interfaces::Interface,
+    lookup::{Recipients, Unresolved},
+};
 use crate::{
     UsageError,
+    frame::{ETHERTYPE_VLAN, ETHERTYPE_WOL},
+    kubevirt::VmKey,
     mac::MacAddr,
     packet::{MagicPacket, Trailing},
 };
 
-/// EtherType of Wake-on-LAN, and of the tag of IEEE 802.1Q.
-const ETHERTYPE_WOL: u16 = 0x0842;
-const ETHERTYPE_VLAN: u16 = 0x8100;
 /// All nodes of a link (RFC 4291 §2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -20,12 +23,15 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(super) struct Plan {
     pub(super) transmissions: Vec<Transmission>,
     pub(super) unusable: Vec<Unusable>,
+    pub(super) unresolved: Vec<Unresolved>,
 }
 
 /// One packet to one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transmission {
     pub(super) target: MacAddr,
+    /// The virtual machine that the target's address was read from.
+    pub(super) vm: Option<VmKey>,
     /// The interface that it leaves by; without one, the routing table decides.
     pub(super) interface: Option<String>,
     pub(super) carrier: Carrier,
@@ -51,21 +57,23 @@ pub(super) struct Unusable {
     pub(super) reason: String,
 }
 
-/// Decides what to send for each of `targets`.
+/// Decides what to send for each of `recipients`.
 pub(super) fn plan(
     args: &SendArgs,
-    targets: &[MacAddr],
+    recipients: Recipients,
     password: Option<Trailing>,
     interfaces: &[Interface],
 ) -> Result<Plan, UsageError> {
     let (chosen, unusable) = choose(args, interfaces);
     let mut transmissions = Vec::new();
-    for &target in targets {
+    for recipient in recipients.found {
+        let target = recipient.mac;
         let payload = payload(target, password, args.offset);
         for interface in &chosen {
             for carrier in carriers(args, target, *interface)? {
                 transmissions.push(Transmission {
                     target,
+                    vm: recipient.vm.clone(),
                     interface: interface.map(|from| from.name.clone()),
                     carrier,
                     bytes: carrier.wrap(&payload),
@@ -76,6 +84,7 @@ pub(super) fn plan(
     Ok(Plan {
         transmissions,
         unusable,
+        unresolved: recipients.unresolved,
     })
 }
 

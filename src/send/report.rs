@@ -8,7 +8,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    lookup::Unresolved,
     plan::{Carrier, Plan, Transmission, Unusable},
+    target::VM,
     transmit::Outcome,
 };
 use crate::mac::MacAddr;
@@ -20,6 +22,7 @@ pub(super) struct Report {
     dry_run: bool,
     results: Vec<Line>,
     unusable_interfaces: Vec<UnusableLine>,
+    unresolved_vms: Vec<UnresolvedLine>,
 }
 
 /// What came of one destination.
@@ -28,6 +31,9 @@ pub(super) struct Report {
 struct Line {
     status: Status,
     target: MacAddr,
+    /// `NAMESPACE/NAME`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vm: Option<String>,
     #[serde(flatten)]
     place: Place,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +75,13 @@ struct UnusableLine {
     reason: String,
 }
 
+#[derive(Debug, Serialize)]
+struct UnresolvedLine {
+    /// `NAMESPACE/NAME`
+    vm: String,
+    reason: String,
+}
+
 impl Report {
     /// Tells what a dry run would send.
     pub(super) fn planned(plan: Plan, count: u32) -> Self {
@@ -88,6 +101,7 @@ impl Report {
             dry_run: true,
             results: plan.transmissions.into_iter().map(line).collect(),
             unusable_interfaces: unusable(plan.unusable),
+            unresolved_vms: unresolved(plan.unresolved),
         }
     }
 
@@ -110,6 +124,7 @@ impl Report {
                 .map(line)
                 .collect(),
             unusable_interfaces: unusable(plan.unusable),
+            unresolved_vms: unresolved(plan.unresolved),
         }
     }
 
@@ -141,6 +156,9 @@ impl Report {
         for line in &self.unusable_interfaces {
             writeln!(out, "failed  {}: {}", line.interface, line.reason)?;
         }
+        for line in &self.unresolved_vms {
+            writeln!(out, "failed  {VM}{}: {}", line.vm, line.reason)?;
+        }
         Ok(())
     }
 }
@@ -151,6 +169,14 @@ fn unusable(interfaces: Vec<Unusable>) -> Vec<UnusableLine> {
         reason: one.reason,
     };
     interfaces.into_iter().map(line).collect()
+}
+
+fn unresolved(vms: Vec<Unresolved>) -> Vec<UnresolvedLine> {
+    let line = |one: Unresolved| UnresolvedLine {
+        vm: one.vm.to_string(),
+        reason: one.reason,
+    };
+    vms.into_iter().map(line).collect()
 }
 
 impl Line {
@@ -167,6 +193,7 @@ impl Line {
         Self {
             status,
             target: transmission.target,
+            vm: transmission.vm.map(|vm| vm.to_string()),
             place,
             interface: transmission.interface,
             bytes: transmission.bytes.len(),
@@ -184,7 +211,11 @@ impl fmt::Display for Line {
             Status::Sent => "sent   ",
             Status::Failed => "failed ",
         };
-        write!(f, "{status} {} to {}", self.target, self.place)?;
+        write!(f, "{status} {}", self.target)?;
+        if let Some(vm) = &self.vm {
+            write!(f, " ({VM}{vm})")?;
+        }
+        write!(f, " to {}", self.place)?;
         if let Some(interface) = &self.interface {
             write!(f, " on {interface}")?;
         }

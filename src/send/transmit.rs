@@ -154,6 +154,7 @@ mod tests {
     fn to(port: u16) -> Transmission {
         Transmission {
             target: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            vm: None,
             interface: None,
             carrier: Carrier::Udp((Ipv4Addr::LOCALHOST, port).into()),
             bytes: vec![7; 102],

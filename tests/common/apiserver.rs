@@ -24,6 +24,7 @@ mod discovery;
 mod failure;
 mod faults;
 mod fields;
+mod form;
 mod jsonpath;
 mod kinds;
 mod list;
@@ -66,8 +67,9 @@ struct State {
 pub struct Settings {
     /// How often a watch that wants them gets a bookmark; the real server's 1 min at first.
     pub bookmark_interval: Duration,
-    /// Whether a watch from a forgotten version is refused by the code of the answer, 410, as old
-    /// servers do, or by an error in the stream.
+    /// Whether a watch from a forgotten version is refused by the code of the answer, 410, or by an
+    /// error in the stream, as servers of today do. kube's watcher never recovers from the former:
+    /// it asks for the same version again and again.
     pub expired_by_code: bool,
 }
 
@@ -276,6 +278,37 @@ impl ApiServer {
         self.state.announce();
     }
 
+    /// Puts objects where they belong at once, as they are: nothing is checked or logged, and what
+    /// they lack of the server's own fields is added.
+    pub fn seed(&self, objects: impl IntoIterator<Item = Value>) {
+        let mut store = self.state.store();
+        let resources = kinds::all(&store);
+        for mut object in objects {
+            let is = |resource: &&Arc<kinds::Resource>| {
+                object["kind"] == resource.kind && object["apiVersion"] == resource.api_version()
+            };
+            let resource = resources.iter().find(is).expect("nobody serves this kind");
+            let metadata = &mut object["metadata"];
+            for (field, value) in [
+                ("uid", clock::uid().into()),
+                ("creationTimestamp", clock::now().into()),
+                ("generation", json!(1)),
+            ] {
+                if metadata[field].is_null() {
+                    metadata[field] = value;
+                }
+            }
+            let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+            let key = store::Key {
+                namespace: text("namespace"),
+                name: text("name"),
+            };
+            store.put(&resource.table(), &key, object);
+        }
+        drop(store);
+        self.state.announce();
+    }
+
     /// All requests since the start, or since [`Self::clear_requests`].
     pub fn requests(&self) -> Vec<Request> {
         self.state.log.all()
@@ -345,7 +378,11 @@ fn backend_of(state: &State, group: &str, version: &str) -> Option<Backend> {
 }
 
 fn namespace(name: &str) -> Value {
-    json!({
+    let blank = json!({
+        "kind": "Namespace", "apiVersion": "v1", "metadata": {}, "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    });
+    let mut namespace = json!({
         "kind": "Namespace", "apiVersion": "v1",
         "metadata": {
             "name": name, "uid": clock::uid(), "creationTimestamp": clock::now(),
@@ -353,5 +390,7 @@ fn namespace(name: &str) -> Value {
         },
         "spec": {"finalizers": ["kubernetes"]},
         "status": {"phase": "Active"},
-    })
+    });
+    managed::by_server(&kinds::namespaces(), None, &blank, &mut namespace);
+    namespace
 }

@@ -185,10 +185,8 @@ impl Drop for Process {
 }
 
 fn text(lines: &[Line]) -> String {
-    lines
-        .iter()
-        .map(|line| format!("{}\n", line.value))
-        .collect()
+    let lines: Vec<_> = lines.iter().map(|line| line.value.to_string()).collect();
+    lines.join("\n")
 }
 
 fn follow(stderr: ChildStderr, log: &Log) {

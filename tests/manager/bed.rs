@@ -82,6 +82,9 @@ pub(crate) struct Bed {
     pub(crate) ready: Gate,
     pub(crate) token: CancellationToken,
     pub(crate) tasks: JoinSet<anyhow::Result<()>>,
+    /// Ends the pulse when cancelled.
+    pub(crate) beating: CancellationToken,
+    pub(crate) url: String,
     channel: Channel,
     registry: Registry,
 }
@@ -118,7 +121,8 @@ impl Bed {
             },
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(pulse.run(token.clone()));
+        let beating = token.child_token();
+        tasks.spawn(pulse.run(beating.clone()));
         tasks.spawn(server.run());
         Self {
             desk,
@@ -127,7 +131,13 @@ impl Bed {
             ready,
             token,
             tasks,
-            channel: Channel::from_shared(url).unwrap().connect().await.unwrap(),
+            beating,
+            channel: Channel::from_shared(url.clone())
+                .unwrap()
+                .connect()
+                .await
+                .unwrap(),
+            url,
             registry,
         }
     }
@@ -142,8 +152,12 @@ impl Bed {
 
     /// A session whose agent has said nothing yet.
     pub(crate) async fn silent(&self) -> Agent {
+        self.silent_over(self.channel()).await
+    }
+
+    pub(crate) async fn silent_over(&self, channel: Channel) -> Agent {
         let (sender, messages) = mpsc::channel(4_096);
-        let mut client = AgentServiceClient::new(self.channel());
+        let mut client = AgentServiceClient::new(channel);
         let answers = client.session(ReceiverStream::new(messages)).await.unwrap();
         Agent {
             sender: Some(sender),

@@ -1,12 +1,12 @@
 //! What becomes of a wake, step by step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kubevirt_wol::{
     manager::{
-        intents::{Admission, Call, Limits},
+        intents::Call,
         start::{Answered, Reread},
-        vm::Power,
+        vm::{Power, RunStrategy, Vm},
     },
     wake::{Answer, Outcome},
 };
@@ -315,96 +315,78 @@ fn a_deleted_vm_ends_its_wake() {
     assert_eq!(world.outcome(report), Some(Outcome::Gone));
 }
 
-#[test]
-fn starts_keep_to_the_throttle_and_the_places() {
-    let mut world = World::new(Limits {
-        concurrency: 1_000,
-        ..limits()
-    });
-    for n in 0..100 {
-        world.wake(&vm(&format!("vm-{n}"), Power::Off));
-    }
-    assert_eq!(world.starts(), 50);
-    world.pass(SECOND);
-    assert_eq!(world.starts(), 70);
-    world.pass(2 * SECOND);
-    assert_eq!(world.starts(), 100);
-
-    let mut world = World::new(Limits {
-        concurrency: 3,
-        ..limits()
-    });
-    for n in 0..10 {
-        world.wake(&vm(&format!("vm-{n}"), Power::Off));
-    }
-    world.pass(SECOND);
-    assert_eq!(world.starts(), 3);
-    world.answered(Answered::Accepted);
-    assert_eq!(world.starts(), 4);
+/// A later version of a VM.
+fn version(version: u64, power: Power) -> Arc<Vm> {
+    let mut vm = (*vm("a", power)).clone();
+    vm.resource_version = version.to_string().into();
+    vm.into()
 }
 
 #[test]
-fn a_manager_that_was_frozen_starts_nothing_stale() {
-    let mut world = World::new(Limits {
-        concurrency: 1,
-        ..limits()
-    });
-    world.wake(&vm("busy", Power::Off));
-    let queued = world.wake(&vm("a", Power::Off));
-    // No timer ran for 40 s, so nobody was told to keep the wake.
-    world.now += 40 * SECOND;
-    world.answered(Answered::Gone);
-    assert_eq!(world.outcome(queued), Some(Outcome::Expired));
-    assert_eq!(world.starts(), 1);
-}
-
-#[test]
-fn what_there_is_no_room_for_is_asked_to_come_again() {
-    let mut world = World::new(Limits {
-        intents: 1,
-        reporters: 2,
-        ..limits()
-    });
-    let off = vm("a", Power::Off);
-    let admissions = [
-        world.wake_aged(&off, Duration::ZERO).1,
-        world.wake_aged(&vm("b", Power::Off), Duration::ZERO).1,
-        world.wake_aged(&off, Duration::ZERO).1,
-        world.wake_aged(&off, Duration::ZERO).1,
-    ];
-    use Admission::{Busy, Joined, Opened};
-    assert_eq!(admissions, [Opened, Busy, Joined, Busy]);
-    assert_eq!((world.deferrals(2), world.deferrals(4)), (1, 1));
-    world.answered(Answered::Accepted);
-    world.changed(&vm("a", Power::On));
-    assert_eq!(
-        world.wake_aged(&vm("b", Power::Off), Duration::ZERO).1,
-        Opened
-    );
-}
-
-#[test]
-fn a_manager_that_shuts_down_hands_its_wakes_on() {
+fn a_read_that_the_watch_has_overtaken_does_not_hold_up_the_start() {
     let mut world = world();
-    let (a, b) = (
-        world.wake(&vm("a", Power::Off)),
-        world.wake(&vm("b", Power::Stopping)),
-    );
-    world.intents.close(world.now);
-    world.act();
-    assert_eq!((world.deferrals(a), world.deferrals(b)), (1, 1));
-    let late = world.wake(&vm("c", Power::Off));
-    world.changed(&vm("b", Power::Off));
-    assert_eq!(
-        (world.deferrals(late), world.starts()),
-        (1, 1),
-        "nothing new is started"
-    );
+    world.wake(&version(5, Power::Off));
+    world.answered(recheck(false));
+    world.changed(&version(10, Power::Off));
+    // Read before it had stopped; nothing more will be heard of that.
+    reread(&mut world, Reread::Vm(version(9, Power::Stopping)));
+    world.pass(SECOND);
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn a_watch_that_lags_behind_a_read_does_not_settle_the_wake() {
+    let mut world = world();
+    let report = world.wake(&version(5, Power::Off));
+    world.answered(recheck(false));
+    reread(&mut world, Reread::Vm(version(9, Power::Stopping)));
+    world.changed(&version(8, Power::On));
+    assert_eq!(world.outcome(report), None, "it was on before it stopped");
+    world.changed(&version(10, Power::Off));
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn a_vm_that_changes_all_the_time_is_started_again_in_the_end() {
+    let mut world = world();
+    world.wake(&vm("a", Power::Off));
     world.answered(Answered::Accepted);
-    world.changed(&vm("a", Power::On));
-    assert_eq!(
-        world.outcome(a),
-        Some(Outcome::Started),
-        "what was under way is still told"
-    );
+    for _ in 0..40 {
+        world.pass(SECOND);
+        world.changed(&vm("a", Power::Off));
+        if world.call().0 == Call::Read && world.starts() == 1 {
+            reread(&mut world, Reread::Vm(vm("a", Power::Off)));
+        }
+    }
+    assert_eq!(world.starts(), 2);
+}
+
+#[test]
+fn who_changes_the_run_strategy_while_a_wake_waits_has_the_last_word() {
+    for (from, to, starts) in [
+        (RunStrategy::Manual, RunStrategy::Manual, 1),
+        (RunStrategy::Manual, RunStrategy::Halted, 0),
+        (RunStrategy::Always, RunStrategy::Halted, 0),
+        (RunStrategy::Halted, RunStrategy::RerunOnFailure, 0),
+    ] {
+        let of = |strategy, power| {
+            let vm = (*vm("a", power)).clone();
+            Arc::new(Vm { strategy, ..vm })
+        };
+        let mut world = world();
+        let report = world.wake(&of(from, Power::Stopping));
+        world.changed(&of(to, Power::Stopping));
+        world.changed(&of(to, Power::Off));
+        assert_eq!(world.starts(), starts, "{from:?} to {to:?}");
+        let expected = (starts == 0).then_some(Outcome::Expired);
+        assert_eq!(world.outcome(report), expected, "{from:?} to {to:?}");
+    }
+    // This is what a start does, whoever made it.
+    let mut world = world();
+    let report = world.wake(&vm("a", Power::Off));
+    world.answered(recheck(true));
+    let mut on = (*vm("a", Power::On)).clone();
+    on.strategy = RunStrategy::Always;
+    reread(&mut world, Reread::Vm(on.into()));
+    assert_eq!(world.outcome(report), Some(Outcome::Started));
 }

@@ -1,9 +1,18 @@
 //! The manager: what becomes of a wake, and what agents see of it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::unchecked_time_subtraction,
+    reason = "a test bed that breaks has to fail the test"
+)]
+
 mod bed;
 mod intents;
+mod intents_bounds;
 mod intents_model;
 mod legacy;
 mod service;
 mod start;
+mod waker;
 mod world;

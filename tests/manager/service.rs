@@ -8,7 +8,7 @@ use kubevirt_wol::{
     wake::{Answer, Outcome},
 };
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, transport::Endpoint};
 
 use crate::bed::{Bed, SOON};
 
@@ -206,11 +206,7 @@ async fn shutdown_sends_agents_away_answers_what_comes_and_ends_at_once() {
     while let Some(ended) = bed.tasks.join_next().await {
         ended.unwrap().unwrap();
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -241,11 +237,78 @@ async fn a_watcher_of_the_health_service_does_not_hold_up_the_end() {
     while let Some(ended) = bed.tasks.join_next().await {
         ended.unwrap().unwrap();
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+/// The clocks show that the process stood still.
+async fn stand_still() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn what_waited_while_the_manager_stood_still_is_not_believed() {
+    let bed = Bed::new().await;
+    // What waits in a socket may be read before any timer has its turn.
+    bed.beating.cancel();
+    let mut agent = bed.agent("node-1").await;
+    stand_still().await;
+    agent.event(1, &MAC).await;
+    assert_eq!(agent.message().await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(bed.desk.reports.lock().unwrap().len(), 0);
+    let again = bed.agent("node-1").await;
+    again.event(1, &MAC).await;
+    assert_eq!(bed.desk.reported(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_at_once_after_the_manager_stood_still() {
+    let bed = Bed::new().await;
+    let mut agent = bed.agent("node-1").await;
+    stand_still().await;
+    assert_eq!(agent.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn an_agent_keeps_its_ports_until_the_configs_are_known() {
+    let bed = Bed::new().await;
+    let before = bed.settings.send_replace(Default::default());
+    *bed.desk.answer.lock().unwrap() = Some(done(Outcome::NotFound));
+    let mut agent = bed.silent().await;
+    agent.hello("node-1").await;
+    agent.event(1, &MAC).await;
+    let welcome = agent.next().await;
+    assert!(matches!(welcome, manager_message::Body::Welcome(_)));
+    assert_eq!(agent.ack().await, (1, pb::Outcome::NotFound));
+    bed.settings.send_replace(before);
+    let configuration = agent.next().await;
+    assert!(matches!(configuration, manager_message::Body::Configuration(c) if c.generation == 1));
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_read_does_not_hold_up_the_end() {
+    let mut bed = Bed::new().await;
+    let endpoint = Endpoint::from_shared(bed.url.clone()).unwrap();
+    let narrow = endpoint.initial_stream_window_size(256);
+    let agent = bed.silent_over(narrow.connect().await.unwrap()).await;
+    agent.hello("node-1").await;
+    for seq in 0..200 {
+        agent.event(seq, &[0xff; 6]).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    bed.token.cancel();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!bed.tasks.is_empty(), "it is waited for");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(12)).await;
+    tokio::time::resume();
+    let ended = async {
+        while let Some(ended) = bed.tasks.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("it ends");
 }
 
 #[tokio::test]

@@ -73,11 +73,13 @@ pub(crate) struct World {
     pub(crate) answers: Vec<(u64, Answer)>,
     pub(crate) settled: Vec<Settled>,
     reported: u64,
-    replies: (mpsc::Sender<(u64, Answer)>, mpsc::Receiver<(u64, Answer)>),
+    replies: mpsc::Sender<(u64, Answer)>,
+    inbox: mpsc::Receiver<(u64, Answer)>,
 }
 
 impl World {
     pub(crate) fn new(limits: Limits) -> Self {
+        let (replies, inbox) = mpsc::channel(100_000);
         Self {
             intents: Intents::new(limits, 7),
             now: Instant::now() + 1_000 * SECOND,
@@ -85,7 +87,8 @@ impl World {
             answers: Vec::new(),
             settled: Vec::new(),
             reported: 0,
-            replies: mpsc::channel(100_000),
+            replies,
+            inbox,
         }
     }
 
@@ -101,7 +104,7 @@ impl World {
             wake: wake(),
             heard_at: self.now - age,
             deferred: false,
-            reply: Reply::new(self.reported, self.replies.0.clone()),
+            reply: Reply::new(self.reported, self.replies.clone()),
         };
         let admission = self.intents.wake(report, vm.clone(), self.now);
         self.act();
@@ -187,7 +190,7 @@ impl World {
                 Action::Settled(settled) => self.settled.push(*settled),
             }
         }
-        while let Ok(answer) = self.replies.1.try_recv() {
+        while let Ok(answer) = self.inbox.try_recv() {
             self.answers.push(answer);
         }
     }

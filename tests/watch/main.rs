@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use cluster::{Cluster, ResourceKind, vm};
 use common::apiserver::{Fault, WatchEnd, When};
-use kubevirt_wol::manager::{config::Windows, vm::Power};
+use kubevirt_wol::{
+    manager::{config::Windows, vm::Power},
+    settings::Settings,
+};
 use serde_json::json;
 
 const VMS: &str = "/apis/kubevirt.io/v1/virtualmachines";
@@ -173,6 +176,38 @@ async fn what_happened_while_the_watch_was_broken_shows_afterwards() {
         cluster.eventually(1, "wakes shop/web").await;
     }
     assert_eq!(cluster.look_up(2), "wakes shop/db");
+}
+
+#[tokio::test]
+async fn a_vm_that_took_a_deleted_ones_name_unseen_is_another_one() {
+    let cluster = Cluster::with_everything().await;
+    cluster.create(vm("web", "52:54:00:00:00:01")).await;
+    cluster.eventually(1, "wakes shop/web").await;
+    let broken = cluster.server.faults();
+    let broken = broken.add(When::path(VMS).watches(), Fault::Cut);
+    cluster.server.faults().end_watches(WatchEnd::Reset);
+    cluster.delete(ResourceKind::Vm, "web").await;
+    cluster.create(vm("web", "52:54:00:00:00:02")).await;
+    cluster.server.expire_history();
+    cluster.server.faults().remove(broken);
+    cluster.eventually(2, "wakes shop/web").await;
+    let told = cluster.told();
+    assert_eq!(
+        told,
+        ["changed shop/web", "deleted shop/web", "changed shop/web"]
+    );
+}
+
+#[tokio::test]
+async fn agents_hear_of_settings_that_are_the_default_ones() {
+    let mut cluster = Cluster::new().await;
+    cluster.windows = Windows {
+        dedup: Settings::default().dedup_window,
+        event_ttl: Settings::default().event_ttl,
+    };
+    cluster.watch();
+    cluster.ready().await;
+    assert_eq!(cluster.settings(), (1, Settings::default().into()));
 }
 
 #[tokio::test]

@@ -222,15 +222,36 @@ fn a_flood_does_not_flood_the_log() {
     assert_eq!(written(&mut lines, t0 + Duration::from_secs(1)), 100);
 }
 
+#[test]
+fn what_a_flood_left_unwritten_is_told_when_it_is_over() {
+    let (intake, t0) = intake();
+    for n in 0..150 {
+        intake.hear(&magic(n, &[]), &udp(), t0);
+    }
+    intake.tick(t0 + Duration::from_secs(1));
+    let untold = intake.lock().lines.settle(t0 + Duration::from_secs(2));
+    assert_eq!(untold, 0, "told without another wake");
+}
+
+#[test]
+fn every_reason_is_counted_from_zero() {
+    let text = counted(&intake().0);
+    for reason in ["short", "zero-target", "udp-length", "martian"] {
+        let line = format!(r#"agent_invalid_packets_total{{reason="{reason}"}} 0"#);
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_end_waits_for_answers_and_no_longer() {
     let (intake, t0) = intake();
-    intake.flushed().await;
+    let patience = t0 + Duration::from_secs(10);
+    intake.flushed(patience).await;
     intake.hear(&magic(1, &[]), &udp(), t0);
     reported(&intake, t0);
-    let waiting = tokio::time::timeout(Duration::from_secs(10), intake.flushed());
+    let waiting = tokio::time::timeout(Duration::from_secs(10), intake.flushed(patience));
     assert!(waiting.await.is_err());
-    let (waited, ()) = tokio::join!(intake.flushed(), async {
+    let (waited, ()) = tokio::join!(intake.flushed(patience), async {
         answer(&intake, 1, Outcome::Started, t0);
     });
     assert_eq!(waited, ());

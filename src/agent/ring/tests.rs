@@ -174,6 +174,37 @@ fn a_deferred_wake_that_no_manager_takes_back_ends_at_its_deadline() {
 }
 
 #[test]
+fn a_deferral_shorter_than_the_ttl_does_not_shorten_the_life_of_a_wake() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(seconds(2)), t0);
+    ring.session_lost();
+    let back = t0 + TTL.saturating_sub(seconds(1));
+    assert_eq!(ring.tick(back), [], "the next manager may be slow to come");
+    assert_eq!(send_all(&mut ring, back), [(1, 29)]);
+    ring.session_lost();
+    assert_eq!(ring.tick(t0 + TTL), [settled(1, true)]);
+}
+
+#[test]
+fn a_wake_tells_whether_it_was_deferred_however_often_it_is_replayed() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    push(&mut ring, 2, t0);
+    let told = |ring: &mut Ring| {
+        let due = std::iter::from_fn(|| ring.next_unsent(t0).map(|due| due.deferred));
+        due.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut ring), [false, false]);
+    ring.acked(2, &deferred(seconds(300)), t0);
+    for _ in 0..2 {
+        ring.session_lost();
+        assert_eq!(told(&mut ring), [false, true]);
+    }
+}
+
+#[test]
 fn a_deferral_of_no_time_or_of_all_time_is_bounded() {
     let (mut ring, t0) = (Ring::new(TTL), Instant::now());
     push(&mut ring, 1, t0);
@@ -302,16 +333,30 @@ fn a_frame_tells_more_than_a_datagram_until_the_wake_is_sent() {
 #[test]
 fn flushed_means_that_everything_is_settled_or_with_a_manager() {
     let (mut ring, t0) = (Ring::new(TTL), Instant::now());
-    assert!(ring.is_flushed());
+    let patience = t0 + seconds(10);
+    assert!(ring.is_flushed(patience));
     push(&mut ring, 1, t0);
     push(&mut ring, 2, t0);
-    assert!(!ring.is_flushed() && !ring.awaits_answers());
+    assert!(!ring.is_flushed(patience) && !ring.awaits_answers());
     send_all(&mut ring, t0);
     assert!(ring.awaits_answers());
     ring.acked(1, &started(), t0);
-    assert!(!ring.is_flushed());
-    ring.acked(2, &deferred(seconds(9)), t0);
-    assert!(ring.is_flushed() && !ring.awaits_answers());
+    assert!(!ring.is_flushed(patience));
+    ring.acked(2, &deferred(seconds(60)), t0);
+    assert!(ring.is_flushed(patience) && !ring.awaits_answers());
     ring.session_lost();
-    assert!(!ring.is_flushed());
+    assert!(!ring.is_flushed(patience));
+}
+
+#[test]
+fn a_wake_that_a_manager_had_no_room_for_is_not_flushed() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(1, &deferred(seconds(2)), t0);
+    assert!(!ring.is_flushed(t0 + seconds(10)));
+    ring.tick(t0 + seconds(2));
+    assert_eq!(send_all(&mut ring, t0 + seconds(2)), [(1, 2)]);
+    ring.acked(1, &deferred(seconds(60)), t0 + seconds(2));
+    assert!(ring.is_flushed(t0 + seconds(10)));
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     manager::{
         report::{Reply, Report},
-        vm::Vm,
+        vm::{RunStrategy, Vm},
     },
     wake::Answer,
 };
@@ -40,6 +40,8 @@ pub(super) enum State {
 pub(super) struct Intent {
     /// The newest view of the VM.
     pub(super) vm: Arc<Vm>,
+    /// The VM's strategy when the wake came.
+    strategy: RunStrategy,
     /// The view that the last start was decided on.
     pub(super) decided_on: Arc<Vm>,
     pub(super) state: State,
@@ -70,6 +72,7 @@ pub(super) struct Intent {
 impl Intent {
     pub(super) fn new(vm: Arc<Vm>, report: Report, now: Instant, patience: Duration) -> Self {
         Self {
+            strategy: vm.strategy,
             decided_on: vm.clone(),
             vm,
             state: State::Stopping,
@@ -100,6 +103,13 @@ impl Intent {
 
     pub(super) fn into_reporters(self) -> impl Iterator<Item = Reply> {
         self.reporters.into_iter().map(|(_, reply)| reply)
+    }
+
+    /// Whether somebody gave the VM another `runStrategy` since. A start itself makes a halted VM
+    /// one that is always on.
+    pub(super) fn is_overruled(&self) -> bool {
+        let (then, now) = (self.strategy, self.vm.strategy);
+        then != now && (then, now) != (RunStrategy::Halted, RunStrategy::Always)
     }
 
     /// Whether somebody was told to keep the wake until the deadline.

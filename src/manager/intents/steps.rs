@@ -44,6 +44,15 @@ pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
 /// Why a wake ends whose VM is no more.
 pub(super) const DELETED: &str = "the virtual machine was deleted";
 
+/// Why a wake ends whose VM was given another `runStrategy` while it waited: whoever did that came
+/// later, and may want the VM off.
+pub(super) const OVERRULED: &str =
+    "its runStrategy was changed while the wake waited; another packet starts it";
+
+/// Why a wake ends that would not be taken any more.
+pub(super) const WITHDRAWN: &str = "while the wake waited, the WolConfigs, the labels or the \
+     addresses changed, so that the packet may not wake it any more";
+
 /// The pause after so many failures: three quick attempts, then 2 s doubling to 15 s, each cut to
 /// between a half and the whole by `roll` (0 to 1).
 pub(super) fn pause(failures: u32, roll: f64) -> Duration {

@@ -190,6 +190,10 @@ impl Session {
             }
             Phase::Configuring => {
                 self.phase = Phase::Open;
+                // An agent keeps the ports that it has until the WolConfigs are known here.
+                if self.settings.borrow_and_update().0 == 0 {
+                    return self.serve().await;
+                }
                 Ok(Some(self.configuration()))
             }
             Phase::Open => self.serve().await,
@@ -230,6 +234,7 @@ impl Session {
             let full = self.unanswered.len() >= MAX_UNANSWERED;
             tokio::select! {
                 biased;
+                // So that an agent without a wake comes back before it has one.
                 Ok(()) = self.gaps.1.changed() => return Err(self.frozen()),
                 Some(answer) = self.answers.recv() => return Ok(Some(self.ack(answer))),
                 () = self.agents.token.cancelled() => return Ok(Some(self.send_away())),
@@ -292,6 +297,7 @@ impl Session {
     }
 
     fn event(&mut self, event: &pb::Event) -> Result<(), SessionError> {
+        // What waited in the socket may be read before the pulse has had its turn.
         if self.agents.pulse.gaps() != self.gaps.0 {
             return Err(self.frozen());
         }

@@ -41,7 +41,8 @@ pub struct Front {
     directory: Arc<Directory>,
     queue: mpsc::Sender<Wakeable>,
     freshness: Freshness,
-    /// Open once all VMs and configs were listed; until then nothing is known not to exist.
+    /// Open once all VMs and configs were listed; until then nothing is known not to exist, be it
+    /// a second VM with the same address.
     listed: Vec<Gate>,
     events: Events,
     journal: Arc<Journal>,
@@ -49,8 +50,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Hands to `queue` what the directory of `tools` allows. Before the gates are open, what is
-    /// not found is deferred.
+    /// Hands to `queue` what the directory of `tools` allows. Before the gates are open,
+    /// everything is deferred.
     #[must_use]
     pub fn new(
         tools: Tools,
@@ -145,14 +146,13 @@ impl Reports for Front {
             return self.reject(&report, None, Outcome::Expired, why);
         }
         let target = report.wake.target;
-        let lookup = self.directory.look_up(&report.wake);
-        if !matches!(lookup, Lookup::Wakeable { .. }) && !self.listed.iter().all(Gate::is_open) {
+        if !self.listed.iter().all(Gate::is_open) {
             return self.defer(
                 &report,
                 "this manager does not know all virtual machines yet",
             );
         }
-        match lookup {
+        match self.directory.look_up(&report.wake) {
             Lookup::Wakeable { vm, .. } => self.hand_on(report, vm),
             Lookup::NotFound => {
                 let why = format!("no virtual machine has the address {target} in its spec");

@@ -4,7 +4,11 @@ use super::{Carrier, Plan, plan};
 use crate::{
     mac::MacAddr,
     packet::Trailing,
-    send::{SendArgs, interfaces::Interface},
+    send::{
+        SendArgs,
+        interfaces::Interface,
+        lookup::{Recipient, Recipients},
+    },
 };
 
 #[derive(clap::Parser)]
@@ -45,9 +49,16 @@ fn tunnel() -> Interface {
     }
 }
 
+fn vm() -> Recipients {
+    Recipients {
+        found: vec![Recipient { mac: VM, vm: None }],
+        unresolved: vec![],
+    }
+}
+
 fn planned(options: &[&str], interfaces: &[Interface]) -> Plan {
     let args = Cli::parse_from([&["send", "52:54:00:12:34:56"], options].concat()).args;
-    plan(&args, &args.targets, None, interfaces).unwrap()
+    plan(&args, vm(), None, interfaces).unwrap()
 }
 
 /// What a plan says, as `destination interface`.
@@ -174,7 +185,7 @@ fn an_ipv6_address_of_a_link_needs_a_link() {
     let interfaces = [interface("eth0", 2, &[])];
     let parse = |options: &[&str]| Cli::parse_from([&["send", "525400123456"], options].concat());
     let args = parse(&["--broadcast", "fe80::1"]).args;
-    let error = plan(&args, &args.targets, None, &interfaces).unwrap_err();
+    let error = plan(&args, vm(), None, &interfaces).unwrap_err();
     assert!(error.to_string().contains("--interface"), "{error}");
     let with = planned(
         &["--broadcast=fe80::1", "-i", "eth0", "--port=9"],
@@ -215,7 +226,7 @@ fn a_frame_is_what_etherwake_sends() {
 fn password_and_filler_stand_behind_and_before_the_pattern() {
     let args = Cli::parse_from(["send", "525400123456", "--offset=2", "--broadcast=10.0.0.1"]).args;
     for password in [&[1, 2, 3, 4][..], &[1, 2, 3, 4, 5, 6]] {
-        let plan = plan(&args, &[VM], Some(Trailing::cut(password)), &[]).unwrap();
+        let plan = plan(&args, vm(), Some(Trailing::cut(password)), &[]).unwrap();
         let bytes = &plan.transmissions[0].bytes;
         assert_eq!(bytes.len(), 2 + 102 + password.len());
         assert_eq!(bytes[..2], [0, 0]);

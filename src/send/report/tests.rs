@@ -2,8 +2,10 @@ use std::net::Ipv4Addr;
 
 use super::Report;
 use crate::{
+    kubevirt::VmKey,
     mac::MacAddr,
     send::{
+        lookup::Unresolved,
         plan::{Carrier, Plan, Transmission, Unusable},
         transmit::Outcome,
     },
@@ -13,11 +15,13 @@ fn plan() -> Plan {
     let target = MacAddr::new([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     let udp = Transmission {
         target,
+        vm: None,
         interface: Some("eth0".to_owned()),
         carrier: Carrier::Udp((Ipv4Addr::new(10, 0, 0, 255), 9).into()),
         bytes: vec![0xab, 0x01],
     };
     let routed = Transmission {
+        vm: Some(VmKey::new("shop", "web")),
         interface: None,
         carrier: Carrier::Udp((Ipv4Addr::BROADCAST, 7).into()),
         ..udp.clone()
@@ -35,6 +39,10 @@ fn plan() -> Plan {
         unusable: vec![Unusable {
             interface: "eth7".to_owned(),
             reason: "no such interface".to_owned(),
+        }],
+        unresolved: vec![Unresolved {
+            vm: VmKey::new("shop", "db"),
+            reason: "no MAC address".to_owned(),
         }],
     }
 }
@@ -67,11 +75,12 @@ fn text_has_a_line_for_each_destination() {
         written(&done(), false),
         "\
 sent    52:54:00:12:34:56 to 10.0.0.255:9 on eth0, 3 x 2 bytes
-sent    52:54:00:12:34:56 to 255.255.255.255:7, 2 x 2 bytes; not every copy: no buffer space \
+sent    52:54:00:12:34:56 (vm/shop/web) to 255.255.255.255:7, 2 x 2 bytes; not every copy: no buffer space \
 available; raise --interval
 failed  52:54:00:12:34:56 to ff:ff:ff:ff:ff:ff by Ethernet in VLAN 5 on eth0: operation not \
 permitted; run as root
 failed  eth7: no such interface
+failed  vm/shop/db: no MAC address
 "
     );
 }
@@ -83,11 +92,12 @@ fn a_dry_run_shows_the_bytes() {
         "\
 planned 52:54:00:12:34:56 to 10.0.0.255:9 on eth0, 3 x 2 bytes
     ab01
-planned 52:54:00:12:34:56 to 255.255.255.255:7, 3 x 2 bytes
+planned 52:54:00:12:34:56 (vm/shop/web) to 255.255.255.255:7, 3 x 2 bytes
     ab01
 planned 52:54:00:12:34:56 to ff:ff:ff:ff:ff:ff by Ethernet in VLAN 5 on eth0, 3 x 2 bytes
     ab01
 failed  eth7: no such interface
+failed  vm/shop/db: no MAC address
 "
     );
 }
@@ -107,7 +117,7 @@ fn json_says_the_same() {
                 },
                 {
                     "status": "sent", "target": "52:54:00:12:34:56", "carrier": "udp",
-                    "address": "255.255.255.255", "port": 7,
+                    "address": "255.255.255.255", "port": 7, "vm": "shop/web",
                     "bytes": 2, "copies": 2,
                     "failure": "no buffer space available; raise --interval",
                 },
@@ -119,6 +129,7 @@ fn json_says_the_same() {
                 },
             ],
             "unusableInterfaces": [{ "interface": "eth7", "reason": "no such interface" }],
+            "unresolvedVms": [{ "vm": "shop/db", "reason": "no MAC address" }],
         })
     );
     let planned: serde_json::Value =

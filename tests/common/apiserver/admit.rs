@@ -206,6 +206,7 @@ fn default_built_in(resource: &Resource, object: &mut Value) {
                 object["type"] = "Opaque".into();
             }
         }
+        ("", "Event") => default_event(object),
         ("", "Pod") => object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"}),
         ("apiextensions.k8s.io", _) => {
             let names = &mut object["spec"]["names"];
@@ -219,6 +220,21 @@ fn default_built_in(resource: &Resource, object: &mut Value) {
             object["spec"]["conversion"] = json!({"strategy": "None"});
         }
         _ => {}
+    }
+}
+
+/// The fields that an Event always has.
+pub fn default_event(event: &mut Value) {
+    for field in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+        event[field] = event[field].take();
+    }
+    for field in ["reportingComponent", "reportingInstance"] {
+        if event[field].is_null() {
+            event[field] = "".into();
+        }
+    }
+    if event["source"].is_null() {
+        event["source"] = json!({});
     }
 }
 
@@ -245,7 +261,7 @@ pub fn for_update(call: &Call, old: &Value, mut new: Value) -> Result<Value, Fai
     if call.subresource.as_deref() == Some("status") {
         let status = new["status"].take();
         let managed = new["metadata"]["managedFields"].take();
-        new = resource.present(old);
+        new = resource.present(old).into_owned();
         set(&mut new, "status", status);
         set(&mut new["metadata"], "managedFields", managed);
     } else {
@@ -272,8 +288,8 @@ fn differs(resource: &Resource, old: &Value, new: &Value) -> bool {
     let desired = |object: &Value| -> Map<String, Value> {
         let fields = object.as_object().cloned().unwrap_or_default();
         let own = |name: &str| {
-            !matches!(name, "metadata" | "apiVersion" | "kind")
-                && !(name == "status" && resource.status)
+            let other = matches!(name, "metadata" | "apiVersion" | "kind");
+            !other && (name != "status" || !resource.status)
         };
         fields.into_iter().filter(|(name, _)| own(name)).collect()
     };

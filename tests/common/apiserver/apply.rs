@@ -43,8 +43,27 @@ pub fn parse(call: &Call) -> Result<Value, Failure> {
             _ => {}
         }
     }
-    schema::prune_only(call, &mut wanted)?;
+    let undeclared = schema::prune(call, &mut wanted);
+    if let [first, ..] = undeclared.as_slice() {
+        return Err(not_declared(call, &wanted, first));
+    }
     Ok(wanted)
+}
+
+/// What a configuration gets with a field that the schema does not have.
+fn not_declared(call: &Call, wanted: &Value, field: &str) -> Failure {
+    let metadata = &wanted["metadata"];
+    let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+    let resource = &call.resource;
+    let message = format!(
+        "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not declared in \
+         schema",
+        text("namespace"),
+        text("name"),
+        resource.api_version(),
+        resource.kind
+    );
+    Failure::unexplained(500, &message)
 }
 
 /// A configuration that makes a new object, with its owner.
@@ -85,6 +104,10 @@ pub fn merge(call: &Call, old: &Value, wanted: &Value) -> Result<Value, Failure>
         .iter()
         .fold(Fields::default(), |all, other| all.union(&other.fields));
     let mut new = merged;
+    let last_time = last
+        .as_ref()
+        .map(|last| last.time.clone())
+        .unwrap_or_default();
     if let Some(last) = last {
         let dropped = last.fields.minus(&owner.fields).minus(&held);
         new = dropped.cut(types, &new);
@@ -92,9 +115,19 @@ pub fn merge(call: &Call, old: &Value, wanted: &Value) -> Result<Value, Failure>
             owner.time = last.time;
         }
     }
+    if unchanged(old, &new) {
+        // The real server does not note when nothing happened.
+        owner.time = last_time;
+    }
     others.push(owner);
     managed::write(&mut new, others);
     Ok(new)
+}
+
+fn unchanged(old: &Value, new: &Value) -> bool {
+    let mut new = new.clone();
+    new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
+    *old == new
 }
 
 fn refuse_conflicts(others: &[Owner], changed: &Fields) -> Result<(), Failure> {
@@ -116,22 +149,29 @@ fn refuse_conflicts(others: &[Owner], changed: &Fields) -> Result<(), Failure> {
     let message = match conflicts.as_slice() {
         [] => return Ok(()),
         [(who, path)] => format!("Apply failed with 1 conflict: {who}: {path}"),
-        many => {
-            let mut message = format!("Apply failed with {} conflicts:", many.len());
-            let mut last = "";
-            for (who, path) in many {
-                if who != last {
-                    message.push_str(&format!(" {}s{}:", &who[..8], &who[8..]));
-                    last = who;
-                }
-                message.push_str(&format!("\n- {path}"));
-            }
-            message
-        }
+        many => format!(
+            "Apply failed with {} conflicts:{}",
+            many.len(),
+            by_owner(many)
+        ),
     };
     let causes = conflicts.iter().map(
         |(who, path)| json!({"reason": "FieldManagerConflict", "message": who, "field": path}),
     );
     let details = json!({"causes": causes.collect::<Vec<_>>()});
     Err(Failure::new(409, "Conflict", message, details))
+}
+
+/// Several conflicts, the paths of each owner together.
+fn by_owner(conflicts: &[(String, String)]) -> String {
+    let groups = conflicts.chunk_by(|(one, _), (other, _)| one == other);
+    let groups = groups.map(|group| {
+        let who = group[0].0.replacen("conflict", "conflicts", 1);
+        let paths: Vec<String> = group
+            .iter()
+            .map(|(_, path)| format!("\n- {path}"))
+            .collect();
+        format!(" {who}:{}", paths.concat())
+    });
+    groups.collect::<Vec<_>>().concat()
 }

@@ -10,14 +10,13 @@ pub fn now() -> String {
 /// A fresh random UUID.
 pub fn uid() -> String {
     let hex = format!("{:032x}", fastrand::u128(..));
-    let (a, b, c, d, e) = (
-        &hex[..8],
-        &hex[8..12],
+    let [time, middle] = [&hex[..8], &hex[8..12]];
+    format!(
+        "{time}-{middle}-4{}-a{}-{}",
         &hex[13..16],
         &hex[17..20],
-        &hex[20..],
-    );
-    format!("{a}-{b}-4{c}-a{d}-{e}")
+        &hex[20..]
+    )
 }
 
 /// The time since then, as kubectl shows ages.

@@ -1,11 +1,12 @@
-//! Owns what happens to CustomResourceDefinitions besides being stored.
+//! Owns what happens to CRDs besides being stored.
 
 use serde_json::{Value, json};
 
 use super::{
     clock,
     failure::{Cause, Failure, Invalid},
-    kinds::CRDS,
+    kinds::{CRDS, Resource},
+    managed,
     store::{Key, Store},
 };
 
@@ -80,17 +81,11 @@ pub fn initial(mut crd: Value) -> Value {
 }
 
 /// Accepts the names of a new CRD. The real server does it in a controller, a moment later.
-pub fn establish(store: &mut Store, key: &Key) {
-    let Some(crd) = store.get(CRDS, key) else {
+pub fn establish(store: &mut Store, resource: &Resource, key: &Key) {
+    let Some(old) = store.get(CRDS, key).cloned() else {
         return;
     };
-    let mut crd = Value::clone(crd);
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({
-            "type": kind, "status": "True", "lastTransitionTime": clock::now(),
-            "reason": reason, "message": message,
-        })
-    };
+    let mut crd = Value::clone(&old);
     crd["status"]["conditions"] = json!([
         condition("NamesAccepted", "NoConflicts", "no conflicts found"),
         condition(
@@ -100,7 +95,33 @@ pub fn establish(store: &mut Store, key: &Key) {
         ),
     ]);
     crd["status"]["acceptedNames"] = crd["spec"]["names"].clone();
+    // Nobody owns which versions are stored.
+    let mut blank = Value::clone(&old);
+    blank["status"] = json!({
+        "acceptedNames": {}, "conditions": [], "storedVersions": old["status"]["storedVersions"],
+    });
+    managed::by_server(resource, Some("status"), &blank, &mut crd);
     store.put(CRDS, key, crd);
+}
+
+fn condition(kind: &str, reason: &str, message: &str) -> Value {
+    json!({
+        "type": kind, "status": "True", "lastTransitionTime": clock::now(), "reason": reason,
+        "message": message,
+    })
+}
+
+/// A CRD as it is while its objects go.
+pub fn ending(crd: &Value) -> Value {
+    let mut crd = crd.clone();
+    crd["metadata"]["deletionTimestamp"] = clock::now().into();
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will \
+        begin soon";
+    if let Value::Array(conditions) = &mut crd["status"]["conditions"] {
+        conditions.push(condition("Terminating", "InstanceDeletionPending", message));
+    }
+    crd["metadata"]["finalizers"] = json!(["customresourcecleanup.apiextensions.k8s.io"]);
+    crd
 }
 
 /// Removes all objects of a CRD that goes.

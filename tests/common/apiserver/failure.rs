@@ -48,6 +48,15 @@ impl Failure {
         }
     }
 
+    /// A `Status` without a reason.
+    pub fn unexplained(code: u16, message: &str) -> Self {
+        let mut failure = Self::new(code, "", message, Value::Null);
+        if let Body::Status(Value::Object(fields)) = &mut failure.body {
+            fields.remove("reason");
+        }
+        failure
+    }
+
     pub fn text(code: u16, text: impl Into<String>) -> Self {
         Self {
             code,

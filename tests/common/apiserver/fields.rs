@@ -233,9 +233,9 @@ impl Fields {
         }
     }
 
-    /// The members, as conflicts print them: `.spec.list[k="1"].v`.
+    /// The members, as conflicts print them: `.spec.list[k="1"].v`; at each level they come first.
     pub fn paths(&self) -> Vec<String> {
-        let mut paths = Vec::new();
+        let (mut paths, mut below) = (Vec::new(), Vec::new());
         for (element, node) in &self.0 {
             let name = match element.split_at(2) {
                 ("f:", name) => format!(".{name}"),
@@ -249,13 +249,10 @@ impl Fields {
             if node.member {
                 paths.push(name.clone());
             }
-            paths.extend(
-                node.below
-                    .paths()
-                    .into_iter()
-                    .map(|below| format!("{name}{below}")),
-            );
+            let inner = node.below.paths();
+            below.extend(inner.into_iter().map(|path| format!("{name}{path}")));
         }
+        paths.append(&mut below);
         paths
     }
 

@@ -1,6 +1,6 @@
 //! Owns which resources there are: the built-in ones, and those of the CRDs.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,10 @@ pub const NAMESPACES: &str = "namespaces.";
 
 /// One resource in one version, as it is served.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is told by discovery or the CRD by itself"
+)]
 pub struct Resource {
     pub group: String,
     pub version: String,
@@ -77,11 +81,15 @@ impl Resource {
     }
 
     /// The object as this version serves it.
-    pub fn present(&self, object: &Value) -> Value {
+    pub fn present<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
+        let version = self.api_version();
+        if object["apiVersion"] == version && object["kind"] == self.kind {
+            return Cow::Borrowed(object);
+        }
         let mut object = object.clone();
-        object["apiVersion"] = self.api_version().into();
+        object["apiVersion"] = version.into();
         object["kind"] = self.kind.as_str().into();
-        object
+        Cow::Owned(object)
     }
 
     /// What discovery says of it, the subresource included.
@@ -153,7 +161,7 @@ fn resource(crd: &Value, version: &Value, storage: &str) -> Resource {
     let name = text(&version["name"]);
     let warning = (version["deprecated"] == true).then(|| {
         let told = version["deprecationWarning"].as_str().map(str::to_owned);
-        told.unwrap_or_else(|| format!("{}/{name} {kind} is deprecated", text(&spec["group"])))
+        told.unwrap_or_else(|| deprecation(crd, &name))
     });
     let or = |value: &Value, other: String| value.as_str().map_or(other, str::to_owned);
     Resource {
@@ -179,6 +187,24 @@ fn resource(crd: &Value, version: &Value, storage: &str) -> Resource {
         }),
         kind,
     }
+}
+
+/// What clients of a deprecated version are told where the CRD has no words for it.
+fn deprecation(crd: &Value, version: &str) -> String {
+    let (group, kind) = (
+        text(&crd["spec"]["group"]),
+        text(&crd["spec"]["names"]["kind"]),
+    );
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let alive = versions.filter(|other| other["served"] == true && other["deprecated"] != true);
+    let newer = alive.map(|other| text(&other["name"]));
+    let newer = newer.filter(|other| stability(other) > stability(version));
+    let remedy = newer.max_by_key(|other| stability(other));
+    let remedy = remedy.map(|newest| format!("; use {group}/{newest} {kind}"));
+    format!(
+        "{group}/{version} {kind} is deprecated{}",
+        remedy.unwrap_or_default()
+    )
 }
 
 fn text(value: &Value) -> String {
@@ -211,7 +237,8 @@ type Row = (
     &'static str,
 );
 
-/// The flags: `n`amespaced, `s`tatus subresource, `g`eneration, `r`eview, in category `a`ll.
+/// The flags: `n`amespaced, `s`tatus subresource, `g`eneration, `r`eview, in category `a`ll or
+/// api-e`x`tensions.
 const BUILT_IN: &[Row] = &[
     ("", "v1", "Namespace", "namespaces", &["ns"], "s"),
     ("", "v1", "Node", "nodes", &["no"], "s"),
@@ -245,7 +272,7 @@ const BUILT_IN: &[Row] = &[
         "CustomResourceDefinition",
         "customresourcedefinitions",
         &["crd", "crds"],
-        "sg",
+        "sgx",
     ),
     ("coordination.k8s.io", "v1", "Lease", "leases", &[], "n"),
     (
@@ -284,7 +311,10 @@ const BUILT_IN: &[Row] = &[
 
 fn built_in(&(group, version, kind, plural, short, flags): &Row) -> Resource {
     let singular = kind.to_lowercase();
-    let categories: &[&str] = if flags.contains('a') { &["all"] } else { &[] };
+    let categories = [('a', "all"), ('x', "api-extensions")];
+    let categories = categories
+        .into_iter()
+        .filter(|(flag, _)| flags.contains(*flag));
     let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     Resource {
         group: group.to_owned(),
@@ -294,13 +324,18 @@ fn built_in(&(group, version, kind, plural, short, flags): &Row) -> Resource {
         plural: plural.to_owned(),
         singular,
         short_names: owned(short),
-        categories: owned(categories),
+        categories: categories.map(|(_, name)| name.to_owned()).collect(),
         namespaced: flags.contains('n'),
         status: flags.contains('s'),
         generation: flags.contains('g'),
         review: flags.contains('r'),
         custom: None,
     }
+}
+
+/// Namespaces, which the server makes itself.
+pub fn namespaces() -> Resource {
+    built_in(&BUILT_IN[0])
 }
 
 /// All resources that are served, the built-in ones first.

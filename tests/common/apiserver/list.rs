@@ -1,6 +1,6 @@
 //! Owns reading: one object, and lists in pages.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -93,33 +93,33 @@ pub fn list(store: &Store, call: &Call) -> Result<Page, Failure> {
         None => requested(store, call)?,
     };
     let objects = store.table_at(&table, revision).map_err(|_| {
-        let start = token
-            .as_ref()
-            .map(|token| token.start.clone())
-            .unwrap_or_default();
+        let first = Key {
+            namespace: String::new(),
+            name: String::new(),
+        };
+        let start = token.as_ref().map_or(first, |token| token.start.clone());
         let again = Token {
             revision: store.revision(),
             start,
         };
         Failure::expired_page(&again.text())
     })?;
-    let start = token.map(|token| token.start).unwrap_or_default();
-    let after = objects.iter().filter(|(key, _)| place(key) > start);
+    let start = match token {
+        Some(token) => Bound::Excluded(token.start),
+        None => Bound::Unbounded,
+    };
+    let after = objects.range((start, Bound::Unbounded));
     let matching: Vec<_> = after
         .filter(|(key, object)| scope.holds(key, object))
         .collect();
-    let limit = call
-        .param("limit")
-        .and_then(|limit| limit.parse().ok())
-        .unwrap_or(0);
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if call.resource.custom.is_some() {
         metadata["continue"] = "".into();
     }
-    let more = limit > 0 && matching.len() > limit;
-    let end = if more { limit } else { matching.len() };
-    if more {
-        let start = place(matching[end - 1].0);
+    let limit = limit(call)?;
+    let end = matching.len().min(limit);
+    if matching.len() > limit {
+        let start = matching[end - 1].0.clone();
         metadata["continue"] = Token { revision, start }.text().into();
         if call.param("labelSelector").is_none() && call.param("fieldSelector").is_none() {
             metadata["remainingItemCount"] = (matching.len() - end).into();
@@ -139,9 +139,9 @@ fn requested(store: &Store, call: &Call) -> Result<u64, Failure> {
         return Err(Failure::too_large_version(asked, store.revision()));
     }
     if call.param("resourceVersionMatch") == Some("Exact") {
-        store
-            .remembers(asked)
-            .map_err(|gone| Failure::expired(asked, gone.oldest))?;
+        let text = "The resourceVersion for the provided list is too old.";
+        let gone = |_| Failure::new(410, "Expired", text, Value::Null);
+        store.remembers(asked).map_err(gone)?;
         return Ok(asked);
     }
     Ok(store.revision())
@@ -195,29 +195,42 @@ pub fn check_options(call: &Call) -> Result<(), Failure> {
     }
 }
 
-/// The place of an object in the order of a list.
-fn place(key: &Key) -> String {
-    format!("{}/{}", key.namespace, key.name)
+/// How many objects a page has.
+fn limit(call: &Call) -> Result<usize, Failure> {
+    let text = call.param("limit").unwrap_or("0");
+    let limit = text.parse().map_err(|_| {
+        let error = format!("strconv.ParseInt: parsing \"{text}\": invalid syntax");
+        Failure::bad_request(error)
+    })?;
+    Ok(if limit == 0 { usize::MAX } else { limit })
 }
 
-/// Where the next page starts.
+/// Where the next page starts: after this object, in that version.
 struct Token {
     revision: u64,
-    start: String,
+    start: Key,
 }
 
 impl Token {
     fn text(&self) -> String {
-        format!("{}~{}", self.revision, self.start)
+        format!(
+            "{}~{}~{}",
+            self.revision, self.start.namespace, self.start.name
+        )
     }
 
     fn parse(text: &str) -> Result<Self, Failure> {
-        let parsed = text.split_once('~').and_then(|(revision, start)| {
-            Some(Self {
-                revision: revision.parse().ok()?,
-                start: start.to_owned(),
-            })
-        });
+        let mut parts = text.split('~');
+        let mut part = || parts.next().map(str::to_owned);
+        let parsed = part()
+            .zip(part())
+            .zip(part())
+            .and_then(|((revision, namespace), name)| {
+                Some(Self {
+                    revision: revision.parse().ok()?,
+                    start: Key { namespace, name },
+                })
+            });
         parsed.ok_or_else(|| {
             let message = "invalid continue token: continue key is not valid: \
                 invalid character 'i' looking for beginning of value";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    clock,
+    admit, clock,
     fields::{Fields, Type},
     kinds::Resource,
     route::Call,
@@ -74,8 +74,11 @@ impl Owner {
     fn write(&self) -> Value {
         let mut entry = json!({
             "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
-            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
+            "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
         });
+        if !self.time.is_empty() {
+            entry["time"] = self.time.as_str().into();
+        }
         if let Some(subresource) = &self.subresource {
             entry["subresource"] = subresource.as_str().into();
         }
@@ -174,6 +177,25 @@ pub fn after_update(call: &Call, old: Option<&Value>, mut new: Value) -> Value {
     new
 }
 
+/// Notes what the server itself has changed.
+pub fn by_server(resource: &Resource, subresource: Option<&str>, old: &Value, new: &mut Value) {
+    let (mut changed, removed) = Fields::compare(types(resource), old, new);
+    for field in UNOWNED {
+        changed.forget(Some("metadata"), field);
+    }
+    let mut owners = read(new);
+    disown(&mut owners, &changed, &removed);
+    owners.push(Owner {
+        manager: "kube-apiserver".to_owned(),
+        operation: "Update".to_owned(),
+        api_version: resource.api_version(),
+        time: clock::now(),
+        subresource: subresource.map(str::to_owned),
+        fields: changed,
+    });
+    write(new, owners);
+}
+
 /// Takes fields from owners, as another has changed or removed them.
 pub fn disown(owners: &mut [Owner], changed: &Fields, removed: &Fields) {
     for owner in owners {
@@ -191,8 +213,10 @@ fn blank(resource: &Resource, new: &Value) -> Value {
             }
         }
     }
-    if resource.kind == "CustomResourceDefinition" {
-        blank["spec"]["names"] = json!({});
+    match resource.kind.as_str() {
+        "CustomResourceDefinition" => blank["spec"]["names"] = json!({}),
+        "Event" => admit::default_event(&mut blank),
+        _ => {}
     }
     blank
 }

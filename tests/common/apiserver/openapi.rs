@@ -1,4 +1,4 @@
-//! Owns what kubectl reads of OpenAPI v3: the schemas of CRDs for `explain`, and for all resources
+//! Owns what kubectl reads of `OpenAPI` v3: the schemas of CRDs for `explain`, and for all resources
 //! that the server checks fields, without which `apply` would want to do so itself.
 
 use std::collections::BTreeMap;

@@ -18,6 +18,9 @@ pub struct TokenUser {
     pub audiences: Vec<String>,
 }
 
+/// For whom a token has to be where the review does not say it.
+const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
 /// Answers a review.
 ///
 /// # Errors
@@ -35,6 +38,11 @@ pub fn answer(state: &State, call: &Call) -> Result<Value, Failure> {
         }
         let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
         let audiences: Vec<&str> = audiences.filter_map(Value::as_str).collect();
+        let audiences = if audiences.is_empty() {
+            vec![DEFAULT_AUDIENCE]
+        } else {
+            audiences
+        };
         token_status(state.token(token).as_ref(), &audiences)
     } else {
         json!({"allowed": true})
@@ -44,25 +52,27 @@ pub fn answer(state: &State, call: &Call) -> Result<Value, Failure> {
 
 fn token_status(user: Option<&TokenUser>, asked: &[&str]) -> Value {
     let Some(user) = user else {
-        return json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"});
+        return json!({"user": {}, "error": "invalid bearer token"});
     };
-    let common: Vec<&String> = user
+    let both = user
         .audiences
         .iter()
-        .filter(|audience| asked.contains(&audience.as_str()))
-        .collect();
-    if !asked.is_empty() && common.is_empty() {
+        .filter(|audience| asked.contains(&audience.as_str()));
+    let audiences: Vec<&String> = both.collect();
+    if audiences.is_empty() {
+        let has: Vec<String> = user
+            .audiences
+            .iter()
+            .map(|one| format!("{one:?}"))
+            .collect();
+        let wants: Vec<String> = asked.iter().map(|one| format!("{one:?}")).collect();
         let error = format!(
-            "[invalid bearer token, token audiences {:?} is invalid for the target audiences {asked:?}]",
-            user.audiences
+            "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
+            has.join(" "),
+            wants.join(" ")
         );
         return json!({"user": {}, "error": error});
     }
-    let audiences = if asked.is_empty() {
-        user.audiences.iter().collect()
-    } else {
-        common
-    };
     json!({
         "authenticated": true, "audiences": audiences,
         "user": {

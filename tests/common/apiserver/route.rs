@@ -1,6 +1,6 @@
 //! Owns what a request means: its path, query, headers and body.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use axum::body::Bytes;
 use http::{HeaderMap, Method};
@@ -73,6 +73,8 @@ pub struct Call {
     pub query: HashMap<String, String>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the client is warned of.
+    pub warnings: RefCell<Vec<String>>,
 }
 
 impl Call {
@@ -95,8 +97,14 @@ impl Call {
     ///
     /// It is no number.
     pub fn revision(&self, name: &str) -> Result<Option<u64>, Failure> {
-        let parsed = self.param(name).map(str::parse).transpose();
-        parsed.map_err(|_| Failure::bad_request(format!("invalid {name}")))
+        let text = self.param(name).unwrap_or_default();
+        let parsed = (!text.is_empty()).then(|| text.parse()).transpose();
+        parsed.map_err(|_| {
+            Failure::bad_request(format!(
+                "invalid resource version: {name}: Invalid value: \"{text}\": \
+                 strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })
     }
 
     pub fn header(&self, name: &str) -> &str {

@@ -5,30 +5,34 @@ use serde_json::{Value, json};
 
 use super::{failure::Failure, kinds::Resource, route::Call, validate};
 
+/// The fields of every object, about which schemas need not say anything.
+const EVERYWHERE: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
 /// Drops unknown fields and sets defaults.
 ///
 /// # Errors
 ///
 /// The client asked for unknown fields to be refused.
 pub fn prepare(call: &Call, object: &mut Value) -> Result<(), Failure> {
-    prune_only(call, object)?;
+    let unknown = prune(call, object);
+    refuse_unknown(call, &unknown)?;
     if let Some(custom) = &call.resource.custom {
         default(&custom.schema, object);
     }
     Ok(())
 }
 
-/// Drops unknown fields.
-///
-/// # Errors
-///
-/// The client asked for unknown fields to be refused.
-pub fn prune_only(call: &Call, object: &mut Value) -> Result<(), Failure> {
-    let Some(custom) = &call.resource.custom else {
-        return Ok(());
-    };
+/// Drops unknown fields and returns their paths.
+pub fn prune(call: &Call, object: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
-    prune_root(&custom.schema, object, &mut unknown);
+    if let Some(custom) = &call.resource.custom {
+        prune_root(&custom.schema, object, &mut unknown);
+    }
+    unknown
+}
+
+/// Deals with unknown fields as the client asked: refuses them, warns, or is silent.
+fn refuse_unknown(call: &Call, unknown: &[String]) -> Result<(), Failure> {
     if call.param("fieldValidation") == Some("Strict") && !unknown.is_empty() {
         let kind = &call.resource.kind;
         let version = &call.resource.version;
@@ -40,6 +44,12 @@ pub fn prune_only(call: &Call, object: &mut Value) -> Result<(), Failure> {
             "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
             fields.join(", ")
         )));
+    }
+    if call.param("fieldValidation") != Some("Ignore") {
+        let warnings = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""));
+        call.warnings.borrow_mut().extend(warnings);
     }
     Ok(())
 }
@@ -59,11 +69,11 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Res
 fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
     let mut kept = Vec::new();
     if let Value::Object(fields) = object {
-        for name in ["apiVersion", "kind", "metadata"] {
+        for name in EVERYWHERE {
             kept.push((name, fields.remove(name)));
         }
     }
-    prune(schema, object, "", unknown);
+    prune_value(schema, object, "", unknown);
     for (name, value) in kept {
         if let Some(value) = value {
             object[name] = value;
@@ -71,7 +81,7 @@ fn prune_root(schema: &Value, object: &mut Value, unknown: &mut Vec<String>) {
     }
 }
 
-fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn prune_value(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
     let keep = schema["x-kubernetes-preserve-unknown-fields"] == true;
     let embedded = schema["x-kubernetes-embedded-resource"] == true;
     match value {
@@ -86,23 +96,24 @@ fn prune(schema: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String
                     format!("{path}.{name}")
                 };
                 if let Some(property) = schema["properties"].get(name) {
-                    prune(property, field, &path, unknown);
+                    prune_value(property, field, &path, unknown);
                 } else if let Some(others) = others {
                     if others.is_object() {
-                        prune(others, field, &path, unknown);
+                        prune_value(others, field, &path, unknown);
                     }
-                } else if !keep
-                    && !(embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
-                {
-                    unknown.push(path);
-                    return false;
+                } else {
+                    let known = keep || (embedded && EVERYWHERE.contains(&name.as_str()));
+                    if !known {
+                        unknown.push(path);
+                    }
+                    return known;
                 }
                 true
             });
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                prune(&schema["items"], item, &format!("{path}[{index}]"), unknown);
+                prune_value(&schema["items"], item, &format!("{path}[{index}]"), unknown);
             }
         }
         _ => {}

@@ -1,6 +1,6 @@
 //! Owns connections and the way of a request: log, faults, route, answer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt::Display, io, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes, to_bytes};
 use http::{HeaderValue, Method, Request, Response, header};
@@ -17,9 +17,9 @@ use super::{
     State, aggregate, discovery,
     failure::{self, Failure},
     faults::Fault,
+    form::Form,
     kinds, list, reviews,
     route::{self, Address, Call, Target},
-    table::Form,
     watch, write,
 };
 
@@ -123,24 +123,23 @@ fn dispatch(
     match Target::parse(parts.uri.path()) {
         Target::Other => Ok(match discovery::other(state, parts.uri.path())? {
             Value::String(text) => render_text(200, text),
-            value => render(200, &value),
+            value => render(200, value),
         }),
         Target::Version { group, version } => {
-            Ok(render(200, &discovery::version(state, &group, &version)?))
+            Ok(render(200, discovery::version(state, &group, &version)?))
         }
         Target::Resource(address) => {
             let call = call(state, parts, address, body)?;
-            let warning = call
-                .resource
-                .custom
-                .as_ref()
-                .and_then(|custom| custom.warning.clone());
-            let mut response = resource(state, &call)?;
-            if let Some(text) = warning {
-                let value = HeaderValue::from_str(&format!("299 - \"{text}\""));
-                value
-                    .map(|value| response.headers_mut().insert(header::WARNING, value))
-                    .ok();
+            let custom = call.resource.custom.as_ref();
+            let deprecated = custom.and_then(|custom| custom.warning.clone());
+            call.warnings.borrow_mut().extend(deprecated);
+            let response = resource(state, &call);
+            let mut response = response.unwrap_or_else(render_failure);
+            for text in call.warnings.borrow().iter() {
+                let text = text.replace('"', "\\\"");
+                if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+                    response.headers_mut().append(header::WARNING, value);
+                }
             }
             Ok(response)
         }
@@ -185,6 +184,7 @@ fn call(
         query: route::query(parts.uri.query()),
         headers: parts.headers.clone(),
         body,
+        warnings: RefCell::default(),
     })
 }
 
@@ -192,17 +192,17 @@ fn resource(state: &Arc<State>, call: &Call) -> Result<Response<Body>, Failure> 
     let form = Form::accepted(call)?;
     let one = |(code, object): write::Written| {
         let status = object["kind"] == "Status";
-        let object = if status {
-            object
+        let text = if status {
+            object.to_string()
         } else {
             form.one(&call.resource, &object)
         };
-        render(code, &object)
+        render(code, text)
     };
     let named = call.name.is_some();
     if call.resource.review {
         return match call.method {
-            Method::POST if !named => Ok(render(201, &reviews::answer(state, call)?)),
+            Method::POST if !named => Ok(render(201, reviews::answer(state, call)?)),
             _ => Err(Failure::method_not_allowed()),
         };
     }
@@ -220,7 +220,7 @@ fn resource(state: &Arc<State>, call: &Call) -> Result<Response<Body>, Failure> 
         }
         Method::GET => {
             let page = list::list(&state.store(), call)?;
-            Ok(render(200, &form.list(&call.resource, &page)))
+            Ok(render(200, form.list(&call.resource, &page)))
         }
         Method::POST if !named => write::create(state, call).map(one),
         Method::PUT if named => write::update(state, call).map(one),
@@ -231,14 +231,14 @@ fn resource(state: &Arc<State>, call: &Call) -> Result<Response<Body>, Failure> 
         Method::DELETE if !named => {
             let (objects, revision) = write::delete_collection(state, call)?;
             let page = list::Page::whole(&call.resource, objects.into_values(), revision);
-            Ok(render(200, &Form::Whole.list(&call.resource, &page)))
+            Ok(render(200, Form::Whole.list(&call.resource, &page)))
         }
         _ => Err(Failure::method_not_allowed()),
     }
 }
 
-fn render(code: u16, body: &Value) -> Response<Body> {
-    with_type(code, "application/json", format!("{body}\n").into())
+fn render(code: u16, json: impl Display) -> Response<Body> {
+    with_type(code, "application/json", format!("{json}\n").into())
 }
 
 fn render_text(code: u16, text: String) -> Response<Body> {
@@ -251,7 +251,7 @@ fn stream(body: Body) -> Response<Body> {
 
 fn render_failure(failure: Failure) -> Response<Body> {
     let mut response = match failure.body {
-        failure::Body::Status(status) => render(failure.code, &status),
+        failure::Body::Status(status) => render(failure.code, status),
         failure::Body::Text(text) => render_text(failure.code, text),
     };
     if let Some(seconds) = failure.retry_after {

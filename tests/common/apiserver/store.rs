@@ -1,6 +1,7 @@
 //! Owns the objects, their versions and the history from which watches read.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
@@ -87,20 +88,23 @@ impl Store {
     /// # Errors
     ///
     /// That was too long ago.
-    pub fn table_at(&self, table: &str, revision: u64) -> Result<Table, Forgotten> {
+    pub fn table_at(&self, table: &str, revision: u64) -> Result<Cow<'_, Table>, Forgotten> {
         self.remembers(revision)?;
-        let mut objects = self.table(table);
         let later = self.history.iter().rev();
-        for change in later.take_while(|change| change.revision > revision) {
-            if *change.table != *table {
-                continue;
-            }
+        let later = later.take_while(|change| change.revision > revision);
+        let mut later = later.filter(|change| *change.table == *table).peekable();
+        let now = self.tables.get(table);
+        if later.peek().is_none() {
+            return Ok(now.map_or_else(Cow::default, Cow::Borrowed));
+        }
+        let mut objects = now.cloned().unwrap_or_default();
+        for change in later {
             match &change.before {
                 Some(before) => objects.insert(change.key.clone(), before.clone()),
                 None => objects.remove(&change.key),
             };
         }
-        Ok(objects)
+        Ok(Cow::Owned(objects))
     }
 
     /// The changes of a table after `revision`, oldest first, for one who has read all before.

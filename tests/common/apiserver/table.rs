@@ -1,18 +1,8 @@
-//! Owns the forms in which objects are served: whole, metadata only, or as kubectl's tables.
+//! Owns the tables in which kubectl shows objects: their columns and cells.
 
 use serde_json::{Value, json};
 
-use super::{clock, failure::Failure, jsonpath, kinds::Resource, list::Page, route::Call};
-
-/// How a client wants objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
-    Whole,
-    /// `PartialObjectMetadata`.
-    Metadata,
-    /// `Table`; whether rows carry no object, its metadata, or all of it.
-    Table(Include),
-}
+use super::{clock, jsonpath, kinds::Resource};
 
 /// What a row carries of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,90 +12,16 @@ pub enum Include {
     Object,
 }
 
-impl Form {
-    /// # Errors
-    ///
-    /// The client accepts nothing that is served here.
-    pub fn accepted(call: &Call) -> Result<Self, Failure> {
-        let accept = call.header("accept");
-        for range in accept.split(',') {
-            let form = if range.contains("as=Table") {
-                Self::Table(match call.param("includeObject") {
-                    Some("None") => Include::None,
-                    Some("Object") => Include::Object,
-                    _ => Include::Metadata,
-                })
-            } else if range.contains("as=PartialObjectMetadata") {
-                Self::Metadata
-            } else {
-                Self::Whole
-            };
-            let media = range.split(';').next().unwrap_or_default().trim();
-            if matches!(media, "" | "application/json" | "*/*" | "application/*") {
-                return Ok(form);
-            }
-        }
-        let text = "406: Not Acceptable\n\nAvailable representations: application/json, \
-            application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, \
-            application/vnd.kubernetes.protobuf;stream=watch";
-        Err(Failure::new(406, "NotAcceptable", text, json!({})))
-    }
-
-    /// One object.
-    pub fn one(&self, resource: &Resource, object: &Value) -> Value {
-        match self {
-            Self::Whole => resource.present(object),
-            Self::Metadata => partial(object),
-            Self::Table(include) => {
-                let version = &object["metadata"]["resourceVersion"];
-                table(
-                    resource,
-                    [object],
-                    &json!({"resourceVersion": version}),
-                    *include,
-                )
-            }
-        }
-    }
-
-    /// A list.
-    pub fn list(&self, resource: &Resource, page: &Page) -> Value {
-        let items = page.items.iter().map(AsRef::as_ref);
-        match self {
-            Self::Whole => {
-                let bare = resource.custom.is_none();
-                let items = items.map(|object| {
-                    let mut object = resource.present(object);
-                    if let Value::Object(fields) = &mut object
-                        && bare
-                    {
-                        fields.remove("apiVersion");
-                        fields.remove("kind");
-                    }
-                    object
-                });
-                json!({
-                    "kind": resource.list_kind, "apiVersion": resource.api_version(),
-                    "metadata": page.metadata, "items": items.collect::<Vec<_>>(),
-                })
-            }
-            Self::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": page.metadata, "items": items.map(partial).collect::<Vec<_>>(),
-            }),
-            Self::Table(include) => table(resource, items, &page.metadata, *include),
-        }
-    }
-}
-
-fn partial(object: &Value) -> Value {
+/// Only the metadata of an object.
+pub fn partial(object: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
         "metadata": object["metadata"],
     })
 }
 
-fn table<'a>(
+/// Objects as a `Table`.
+pub fn table<'a>(
     resource: &Resource,
     objects: impl IntoIterator<Item = &'a Value>,
     metadata: &Value,
@@ -117,7 +33,7 @@ fn table<'a>(
         let carried = match include {
             Include::None => Value::Null,
             Include::Metadata => partial(object),
-            Include::Object => resource.present(object),
+            Include::Object => resource.present(object).into_owned(),
         };
         json!({"cells": cells, "object": carried})
     });
@@ -141,7 +57,10 @@ struct Column {
 
 /// Where a cell's text comes from.
 enum Cell {
+    /// Of a CRD: null where there is nothing.
     Path(String),
+    /// Empty where there is nothing.
+    Text(&'static str),
     Age(&'static str),
     Computed(fn(&Value) -> Value),
 }
@@ -192,6 +111,14 @@ impl Column {
     fn cell(&self, object: &Value) -> Value {
         match &self.cell {
             Cell::Computed(compute) => compute(object),
+            Cell::Text(path) => {
+                let found = jsonpath::find(path, object);
+                found
+                    .first()
+                    .and_then(|value| value.as_str())
+                    .unwrap_or_default()
+                    .into()
+            }
             Cell::Age(pointer) => {
                 let time = object.pointer(pointer).and_then(Value::as_str);
                 time.map_or_else(|| "<unknown>".to_owned(), clock::age)
@@ -213,7 +140,9 @@ impl Column {
                         };
                         found.iter().map(text).collect::<Vec<_>>().join(" ").into()
                     }
-                    _ => (*first).clone(),
+                    ("integer", Value::Number(number)) if number.is_i64() => (*first).clone(),
+                    ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => (*first).clone(),
+                    _ => Value::Null,
                 }
             }
         }
@@ -223,7 +152,7 @@ impl Column {
 fn columns(resource: &Resource) -> Vec<Column> {
     let name = || Column::new("Name", "string", Cell::Path(".metadata.name".to_owned()));
     let age = || Column::new("Age", "string", Cell::Age("/metadata/creationTimestamp"));
-    let path = |name: &str, path: &str| Column::new(name, "string", Cell::Path(path.to_owned()));
+    let path = |name: &str, path| Column::new(name, "string", Cell::Text(path));
     if let Some(custom) = &resource.custom {
         let age = Column::custom(&json!({
             "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
@@ -238,11 +167,10 @@ fn columns(resource: &Resource) -> Vec<Column> {
     let count = |name: &str, compute| Column::new(name, "string", Cell::Computed(compute));
     let middle = match resource.kind.as_str() {
         "Event" => return event_columns(name()),
-        "Namespace" => vec![path("Status", ".status.phase")],
+        "Namespace" | "Pod" => vec![path("Status", ".status.phase")],
         "ConfigMap" => vec![count("Data", data)],
         "Secret" => vec![path("Type", ".type"), count("Data", data)],
         "Lease" => vec![path("Holder", ".spec.holderIdentity")],
-        "Pod" => vec![path("Status", ".status.phase")],
         "Service" => vec![
             path("Type", ".spec.type"),
             path("Cluster-IP", ".spec.clusterIP"),
@@ -266,7 +194,7 @@ fn columns(resource: &Resource) -> Vec<Column> {
 }
 
 fn event_columns(name: Column) -> Vec<Column> {
-    let path = |name: &str, path: &str| Column::new(name, "string", Cell::Path(path.to_owned()));
+    let path = |name: &str, path| Column::new(name, "string", Cell::Text(path));
     let computed = |name: &str, compute| Column::new(name, "string", Cell::Computed(compute));
     vec![
         computed("Last Seen", |event| {

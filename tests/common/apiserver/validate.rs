@@ -102,7 +102,7 @@ fn value(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
         Value::String(text) => string(schema, text, path, causes),
         Value::Number(number) => {
-            bounds(schema, number.as_f64().unwrap_or(0.0), value, path, causes)
+            bounds(schema, number.as_f64().unwrap_or(0.0), value, path, causes);
         }
         Value::Array(items) => array(schema, items, path, causes),
         Value::Object(_) => object(schema, value, path, causes),
@@ -143,11 +143,9 @@ fn string(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>) {
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
         let message = format!("Too long: may not be more than {most} bytes");
         causes.push(Cause::new("FieldValueTooLong", path, message));
-    }
-    if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
+    } else if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
         causes.push(refuse(format!("should be at least {least} chars long")));
-    }
-    if let Some(pattern) = schema["pattern"].as_str() {
+    } else if let Some(pattern) = schema["pattern"].as_str() {
         let matches = regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
         if !matches {
             causes.push(refuse(format!("should match '{pattern}'")));

@@ -10,17 +10,19 @@ use super::{
     State,
     failure::Failure,
     faults::WatchEnd,
+    form::Form,
     kinds::{self, Resource},
     list::{Scope, check_options},
     route::Call,
     store::{Change, set_version},
-    table::Form,
 };
 
 /// The annotation of the bookmark after which a streamed list is complete.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// How long a watch lasts unless the client says so; the real one takes 30 to 60 min.
 const LONGEST: Duration = Duration::from_secs(45 * 60);
+/// How long before its end a watch gets its last bookmark.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// One running watch.
 struct Watch {
@@ -60,12 +62,13 @@ pub fn start(state: &Arc<State>, call: &Call, form: Form) -> Result<Body, Failur
         bookmarks: call.flag("allowWatchBookmarks"),
         cursor: 0,
         deadline: Instant::now() + timeout.map_or(LONGEST, Duration::from_secs),
-        next_bookmark: Instant::now() + state.settings().bookmark_interval,
+        next_bookmark: Instant::now(),
         pending: VecDeque::new(),
         ended: false,
         revision: state.revision.subscribe(),
         ends,
     };
+    watch.plan_bookmark();
     watch.begin(call)?;
     let stream = futures::stream::unfold(watch, |mut watch| async move {
         let next = watch.next().await?;
@@ -101,7 +104,7 @@ impl Watch {
         if initial && self.bookmarks {
             let mut bookmark = self.bookmark();
             bookmark["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
-            self.push_as_is("BOOKMARK", &bookmark);
+            self.push_as_is("BOOKMARK", &bookmark.to_string());
         }
         Ok(())
     }
@@ -122,12 +125,9 @@ impl Watch {
             }
             tokio::select! {
                 changed = self.revision.changed() => self.ended |= changed.is_err(),
-                () = tokio::time::sleep_until(self.deadline) => {
-                    self.push_bookmark();
-                    self.ended = true;
-                }
+                () = tokio::time::sleep_until(self.deadline) => self.ended = true,
                 () = tokio::time::sleep_until(self.next_bookmark) => {
-                    self.next_bookmark += self.state.settings().bookmark_interval;
+                    self.plan_bookmark();
                     self.push_bookmark();
                 }
                 changed = self.ends.changed() => {
@@ -141,6 +141,14 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Sets when the next bookmark is due: at the interval, and shortly before the end.
+    fn plan_bookmark(&mut self) {
+        let now = Instant::now();
+        let last = self.deadline - LAST_BOOKMARK;
+        let next = now + self.state.settings().bookmark_interval;
+        self.next_bookmark = if last > now { next.min(last) } else { next };
     }
 
     /// Queues what has happened since the cursor.
@@ -183,9 +191,9 @@ impl Watch {
         self.push_as_is(kind, &object);
     }
 
-    fn push_as_is(&mut self, kind: &str, object: &Value) {
-        let mut line = json!({"type": kind, "object": object}).to_string();
-        line.push('\n');
+    /// Queues an event whose object is JSON already.
+    fn push_as_is(&mut self, kind: &str, object: &str) {
+        let line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
         self.pending.push_back(line.into());
     }
 
@@ -199,13 +207,13 @@ impl Watch {
     fn push_bookmark(&mut self) {
         if self.bookmarks {
             let bookmark = self.bookmark();
-            self.push_as_is("BOOKMARK", &bookmark);
+            self.push_as_is("BOOKMARK", &bookmark.to_string());
         }
     }
 
     /// Queues an error, after which the stream ends.
     fn fail(&mut self, failure: &Failure) {
-        self.push_as_is("ERROR", &failure.status());
+        self.push_as_is("ERROR", &failure.status().to_string());
         self.ended = true;
     }
 }

@@ -57,7 +57,7 @@ fn create_object(
     }
     let object = commit(&mut store, call, &key, object);
     if table == CRDS && !call.dry_run() {
-        crds::establish(&mut store, &key);
+        crds::establish(&mut store, resource, &key);
     }
     drop(store);
     state.announce();
@@ -100,10 +100,10 @@ fn check_namespace(
 
 fn commit(store: &mut Store, call: &Call, key: &Key, object: Value) -> Value {
     if call.dry_run() {
-        return call.resource.present(&object);
+        return call.resource.present(&object).into_owned();
     }
     let stored = store.put(&call.resource.table(), key, object);
-    call.resource.present(&stored)
+    call.resource.present(&stored).into_owned()
 }
 
 /// # Errors
@@ -189,7 +189,7 @@ fn change(
     let mut store = state.store();
     let found = store.get(&table, &key).cloned();
     let old = found.ok_or_else(|| Failure::not_found(resource, &key.name))?;
-    let old = resource.present(&old);
+    let old = resource.present(&old).into_owned();
     let mut new = make(&old)?;
     admit::check_type(resource, &mut new)?;
     check_preconditions(call, &key, &old, &new)?;
@@ -270,7 +270,7 @@ pub fn delete(state: &State, call: &Call) -> Result<Written, Failure> {
     let left = delete_one(&mut store, call, &key, &object);
     drop(store);
     state.announce();
-    let answer = left.map(|left| resource.present(&left));
+    let answer = left.map(|left| resource.present(&left).into_owned());
     Ok((200, answer.unwrap_or_else(|| deleted(call, &object))))
 }
 
@@ -322,7 +322,10 @@ fn delete_one(store: &mut Store, call: &Call, key: &Key, object: &Value) -> Opti
         return Some(store.put(&table, key, marked));
     }
     if table == CRDS {
+        let ending = store.put(&table, key, crds::ending(object));
         crds::remove_objects(store, &key.name);
+        store.remove(&table, key);
+        return Some(ending);
     } else if table == NAMESPACES {
         store.remove_namespace(&key.name);
     }

@@ -1,0 +1,61 @@
+//! Owns the way to the Kubernetes API server, and how its failures are told.
+
+use std::error::Error;
+
+use anyhow::{Context as _, anyhow};
+use kube::{Client, Config, config::InferConfigError};
+
+/// Characters of an error's text that are told.
+const MAX_TEXT: usize = 300;
+
+/// Reads where the API server is, and who we are there: from the kubeconfig, or in a pod from its
+/// service account. Nothing is asked of the server yet.
+///
+/// # Errors
+///
+/// There is neither, or the kubeconfig cannot be used.
+pub async fn config() -> anyhow::Result<Config> {
+    let mut config = Config::infer().await.map_err(no_config)?;
+    // A call that is repeated unseen would start a VM long after its wake was given up.
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// Makes a client. Where the kubeconfig names a program that gets the credentials, it runs here.
+///
+/// # Errors
+///
+/// The credentials or certificates cannot be used.
+pub fn client(config: Config) -> anyhow::Result<Client> {
+    Client::try_from(config).context("cannot use the configuration of the cluster")
+}
+
+/// Names the file that is to be mended; the error itself names only what is wrong in it.
+fn no_config(error: InferConfigError) -> anyhow::Error {
+    // As kube reads it; only for the message.
+    match (std::env::var_os("KUBECONFIG"), error.source()) {
+        (Some(path), Some(cause)) => anyhow!(
+            "cannot use kubeconfig {}, which KUBECONFIG names: {cause}",
+            path.display()
+        ),
+        _ => anyhow::Error::from(error).context(
+            "cannot find a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a \
+             service account",
+        ),
+    }
+}
+
+/// The messages of an error and of what caused it.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = cause.source();
+    }
+    text.chars().take(MAX_TEXT).collect()
+}

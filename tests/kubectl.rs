@@ -1,0 +1,125 @@
+//! The API stand-in as a visitor of the demo meets it: through the real kubectl.
+
+#![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use common::{
+    cluster::Cluster,
+    kubevirt::vm::{RunStrategy, vm},
+    skip::skipped,
+};
+
+/// kubectl lies beside the programs of a real API server.
+fn kubectl() -> Option<PathBuf> {
+    let folder = std::env::var_os("KUBEBUILDER_ASSETS");
+    let program = folder.map(|folder| Path::new(&folder).join("kubectl"));
+    let found = program.filter(|program| program.is_file());
+    if found.is_none() {
+        skipped("KUBEBUILDER_ASSETS names no directory with kubectl");
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_gets_describes_and_applies() {
+    let Some(program) = kubectl() else { return };
+    let cluster = Cluster::stand_in(Path::new(env!("CARGO_BIN_EXE_kubevirt-wol"))).await;
+    cluster.namespace("home").await;
+    cluster
+        .kubevirt
+        .add(&vm("home", "desktop").mac("52:54:00:00:00:01"))
+        .await;
+    let cache = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(&program)
+            .args(args)
+            .args(["--cache-dir", cache.path().to_str().unwrap()])
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "kubectl {args:?}: {errors}");
+        assert_eq!(errors, "", "kubectl {args:?} warns");
+        text
+    };
+    let has = |text: &str, words: &[&str]| {
+        for word in words {
+            assert!(text.contains(word), "{word} is not in:\n{text}");
+        }
+    };
+
+    has(
+        &run(&["apply", "--validate=false", "-f", "deploy/base/crd.yaml"]),
+        &["created"],
+    );
+    let sample = "deploy/samples/wol_v1beta1_wolconfig.yaml";
+    has(
+        &run(&["apply", "--validate=false", "-f", sample]),
+        &["wolconfig.wol.pillon.org/default created"],
+    );
+    has(
+        &run(&["apply", "--validate=false", "-f", sample]),
+        &["wolconfig.wol.pillon.org/default unchanged"],
+    );
+    has(
+        &run(&["get", "wolcfg"]),
+        &["NAME", "MODE", "PORTS", "default", "All"],
+    );
+    has(
+        &run(&["get", "wolconfig", "default", "-o", "yaml"]),
+        &["discoveryMode: All", "wolPort: 9"],
+    );
+    has(
+        &run(&["get", "vm", "-A"]),
+        &["NAMESPACE", "STATUS", "desktop", "Stopped"],
+    );
+
+    let file = cache.path().join("vm.json");
+    let manifest = vm("home", "laptop")
+        .mac("52:54:00:00:00:02")
+        .run_strategy(RunStrategy::Halted)
+        .manifest();
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    has(
+        &run(&["apply", "--validate=false", "-f", file.to_str().unwrap()]),
+        &["laptop created"],
+    );
+    let wanted = cluster
+        .kubevirt
+        .wait_for_status("home", "laptop", "Stopped")
+        .await;
+    assert_eq!(wanted["spec"]["runStrategy"], "Halted");
+
+    let manager = cluster.manager(&[]).await;
+    let agent = cluster.agent("node-1", &manager, common::process::free_udp());
+    agent.hears("52:54:00:00:00:01");
+    cluster
+        .kubevirt
+        .wait_for_status("home", "desktop", "Running")
+        .await;
+    common::cluster::eventually("the Event is there", async || {
+        !cluster.events("home", "desktop").await.is_empty()
+    })
+    .await;
+    has(
+        &run(&["describe", "vm", "-n", "home", "desktop"]),
+        &["Run Strategy", "Events:", "WakeOnLanStarted", "node-1"],
+    );
+    has(
+        &run(&["describe", "wolcfg", "default"]),
+        &["Discovery Mode"],
+    );
+    has(
+        &run(&["get", "events", "-n", "home"]),
+        &["WakeOnLanStarted", "virtualmachine/desktop"],
+    );
+    has(&run(&["delete", "wolcfg", "default"]), &["deleted"]);
+}

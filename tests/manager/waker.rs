@@ -1,0 +1,197 @@
+//! Between the sessions and KubeVirt: which wakes become a call, and which do not.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use kube::{Client, client::Body};
+use kubevirt_wol::{
+    admin::{Gate, Readiness},
+    crd::WolConfigSpec,
+    manager::{
+        directory::Directory,
+        events::Events,
+        grant::Grant,
+        metrics::Metrics,
+        report::{Reply, Report, Reports as _},
+        start::Starter,
+        vm::{Power, Vm},
+        waker::{Changes, Freshness, Front, Tools, Waker},
+        watch::Observer as _,
+    },
+    telemetry,
+    wake::{Answer, Outcome},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{MINUTE, SECOND, limits, vm, wake};
+
+/// A waker and what is before and behind it; every VM is selected.
+struct Bed {
+    directory: Arc<Directory>,
+    front: Front,
+    queue: mpsc::Sender<(Report, Arc<Vm>)>,
+    changes: Arc<Changes>,
+    listed: Gate,
+    calls: Arc<Mutex<Vec<String>>>,
+    replies: mpsc::Sender<(u64, Answer)>,
+    answers: mpsc::Receiver<(u64, Answer)>,
+    _tasks: JoinSet<anyhow::Result<()>>,
+}
+
+/// Has the address that the packet names.
+fn machine(power: Power, version: &str) -> Vm {
+    Vm {
+        macs: vec![wake().target],
+        resource_version: version.into(),
+        ..(*vm("a", power)).clone()
+    }
+}
+
+fn select_all() -> Arc<[Grant]> {
+    let (grant, problems) = Grant::new("default", &WolConfigSpec::default());
+    assert!(problems.is_empty());
+    grant.into_iter().collect()
+}
+
+impl Bed {
+    fn new() -> Self {
+        let calls = Arc::<Mutex<Vec<String>>>::default();
+        let log = calls.clone();
+        let api = tower::service_fn(move |request: Request<Body>| {
+            let call = format!("{} {}", request.method(), request.uri().path());
+            log.lock().unwrap().push(call);
+            let answer = Response::builder().status(202).body(Body::empty());
+            std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
+        });
+        let client = Client::new(api, "default");
+        let metrics = Metrics::new(&mut telemetry::registry());
+        let (events, scribe) = Events::new(client.clone(), "replica-a".into(), metrics.clone());
+        let directory = Arc::new(Directory::new());
+        directory.set_grants(select_all());
+        let tools = Tools {
+            directory: directory.clone(),
+            starter: Starter::new(client, 10 * SECOND),
+            events,
+            journal: Arc::default(),
+            metrics,
+        };
+        let (waker, queue) = Waker::new(limits(), tools.clone());
+        let listed = Readiness::default().gate("the lists");
+        let freshness = Freshness {
+            event_ttl: 30 * SECOND,
+            wake_deadline: 5 * MINUTE,
+        };
+        let front = Front::new(tools, queue.clone(), freshness, vec![listed.clone()]);
+        let (replies, answers) = mpsc::channel(64);
+        let changes = waker.changes();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(waker.run(CancellationToken::new()));
+        tasks.spawn(scribe.run(CancellationToken::new()));
+        Self {
+            directory,
+            front,
+            queue,
+            changes,
+            listed,
+            calls,
+            replies,
+            answers,
+            _tasks: tasks,
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            node: "node-3".into(),
+            wake: wake(),
+            heard_at: tokio::time::Instant::now().into_std(),
+            deferred: false,
+            reply: Reply::new(1, self.replies.clone()),
+        }
+    }
+
+    /// The watch brings a VM.
+    fn brings(&self, vm: Vm) {
+        let vm = self.directory.apply(vm, Instant::now()).expect("it is new");
+        self.changes.changed(&vm);
+    }
+
+    async fn answer(&mut self) -> Answer {
+        let answer = tokio::time::timeout(MINUTE, self.answers.recv()).await;
+        answer.expect("it is answered").expect("it is answered").1
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        loop {
+            if let Answer::Final(outcome, _) = self.answer().await {
+                return outcome;
+            }
+        }
+    }
+
+    fn starts(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        let starts = calls.iter().filter(|call| call.starts_with("PUT"));
+        starts.cloned().collect()
+    }
+}
+
+const START: &str =
+    "PUT /apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/a/start";
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_before_every_vm_and_config_is_known() {
+    let mut bed = Bed::new();
+    bed.brings(machine(Power::Off, "1"));
+    bed.front.report(bed.report());
+    // The next page may have a second VM with this address.
+    assert!(matches!(bed.answer().await, Answer::Deferred(..)));
+    assert!(bed.starts().is_empty());
+    bed.listed.open();
+    bed.front.report(bed.report());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(bed.starts(), [START]);
+    bed.brings(machine(Power::On, "2"));
+    assert_eq!(bed.outcome().await, Outcome::Started);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_has_taken_the_name_of_the_one_meant_is_left_alone() {
+    let mut bed = Bed::new();
+    let meant = Arc::new(machine(Power::Off, "1"));
+    bed.brings(Vm {
+        uid: "another".into(),
+        ..machine(Power::Off, "2")
+    });
+    bed.queue.send((bed.report(), meant)).await.unwrap();
+    assert_eq!(bed.outcome().await, Outcome::Gone);
+    tokio::time::sleep(SECOND).await;
+    assert!(bed.starts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_has_waited_is_checked_again_before_its_start() {
+    for deselected in [false, true] {
+        let mut bed = Bed::new();
+        bed.listed.open();
+        bed.brings(machine(Power::Stopping, "1"));
+        bed.front.report(bed.report());
+        assert!(matches!(bed.answer().await, Answer::Deferred(..)));
+        if deselected {
+            bed.directory.set_grants([].into());
+        }
+        bed.brings(machine(Power::Off, "2"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if deselected {
+            assert_eq!(bed.outcome().await, Outcome::NotSelected);
+            assert!(bed.starts().is_empty());
+        } else {
+            assert_eq!(bed.starts(), [START]);
+        }
+    }
+}
