@@ -36,9 +36,11 @@ lint:
 deny:
     cargo deny --locked check bans licenses sources
 
+# just bench wake_path floods: NAME is one of benches/, what follows chooses among its figures.
+# Benches unwind; a program that aborts instead would need a second build of every crate.
 # Measure, and print the figures beside the budgets of docs/performance.md.
-bench:
-    cargo bench --locked
+bench NAME="*" *ARGS:
+    CARGO_PROFILE_RELEASE_PANIC=unwind cargo bench --locked --bench '{{NAME}}' -- {{ARGS}}
 
 # Compile the wire protocol; every build does it, in Rust, without protoc.
 proto:

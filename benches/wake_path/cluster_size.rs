@@ -46,7 +46,7 @@ pub(crate) async fn vms(table: &mut Table) {
         .await;
     let start = Instant::now();
     let manager = cluster.manager(&[]).await;
-    let ready = start.elapsed();
+    let (ready, pid) = (start.elapsed(), manager.process.pid());
     let known = manager.metric("kubevirt_wol_directory_virtual_machines");
     assert!(known >= f64::from(VMS), "it knows {known}");
     table.time(
@@ -54,7 +54,8 @@ pub(crate) async fn vms(table: &mut Table) {
         ready,
         Some(Duration::from_secs(3)),
     );
-    let pid = manager.process.pid();
+    table.time("  its processor time until then", process::cpu(pid), None);
     table.memory("  resident", process::resident(pid), Some(64 << 10));
+    table.memory("  of that not the program's file", process::own(pid), None);
     table.memory("  resident at most, so far", process::peak(pid), None);
 }

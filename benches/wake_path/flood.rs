@@ -104,32 +104,32 @@ pub(crate) async fn addresses(table: &mut Table) {
     let pid = bed.agent.process.pid();
     let same = packet(unknown(0));
     let (sent, took, used) = paced(&bed, 300_000, |_| same.clone());
-    table.rate(
-        "agent: packets read per second, repeats of one",
-        per_second(sent, took),
-        Some(90_000),
-    );
-    table.time(
-        "  processor time for each",
-        used / sent,
-        Some(Duration::from_micros(4)),
-    );
-    table.exactly("  lost by the agent", bed.lost(), 0);
+    let what = "agent: repeats read per second, as fast as they are sent";
+    table.rate(what, per_second(sent, took), None);
+    let what = "  per second of processor time";
+    table.rate(what, per_second(sent, used), Some(90_000));
+    let limit = Duration::from_micros(4);
+    table.time("  processor time for each", used / sent, Some(limit));
+    table.count("  lost by the agent", bed.lost(), Some(0));
 
     let (sent, took, used) = paced(&bed, 1_000_000, |n| packet(unknown(n)));
-    table.rate(
-        "agent: packets read per second, distinct addresses",
-        per_second(sent, took),
+    let what = "agent: distinct addresses read per second, as fast as they are sent";
+    table.rate(what, per_second(sent, took), None);
+    table.time(
+        "  processor time for each, reporting it included",
+        used / sent,
         None,
     );
-    table.time("  processor time for each", used / sent, None);
     let socket = r#"kubevirt_wol_agent_kernel_dropped_packets_total{socket="udp"}"#;
-    table.exactly("  dropped by the kernel", bed.agent_metric(socket), 0);
+    table.count("  dropped by the kernel", bed.agent_metric(socket), Some(0));
+    table.count("  lost by the agent in any way", bed.lost(), None);
+    let resident = process::resident(pid);
     table.memory(
         format!("agent after {sent} addresses: resident"),
-        process::resident(pid),
+        resident,
         Some(10 << 10),
     );
+    table.memory("  of that not the program's file", process::own(pid), None);
 }
 
 /// Sends so many packets, as fast as the agent reads them and no longer than [`SPENT`]: how many

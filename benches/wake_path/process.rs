@@ -7,7 +7,12 @@ pub(crate) fn resident(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
-/// The most that ever was.
+/// The part of that which is not the program's file: what another process of it would cost.
+pub(crate) fn own(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
+/// The most that ever was resident.
 pub(crate) fn peak(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }

@@ -52,9 +52,10 @@ impl Table {
     }
 
     /// A number that should be exactly this.
-    pub(crate) fn exactly(&mut self, what: impl Into<String>, measured: u64, budget: u64) {
-        let within = Some(measured == budget);
-        self.add(what, measured.to_string(), Some(budget.to_string()), within);
+    pub(crate) fn count(&mut self, what: impl Into<String>, measured: u64, budget: Option<u64>) {
+        let within = budget.map(|budget| measured == budget);
+        let budget = budget.map(|budget| budget.to_string());
+        self.add(what, measured.to_string(), budget, within);
     }
 
     fn add(

@@ -20,16 +20,26 @@ const MS: Duration = Duration::from_millis(1);
 pub(crate) async fn idle(table: &mut Table) {
     let mut bed = Bed::new(&UNTHROTTLED).await;
     tokio::time::sleep(500 * MS).await;
-    let pids = (bed.agent.process.pid(), bed.manager.process.pid());
+    let (agent, manager) = (bed.agent.process.pid(), bed.manager.process.pid());
     table.memory(
         "agent idle: resident",
-        process::resident(pids.0),
+        process::resident(agent),
         Some(10 << 10),
     );
     table.memory(
+        "  of that not the program's file",
+        process::own(agent),
+        None,
+    );
+    table.memory(
         "manager without VMs: resident",
-        process::resident(pids.1),
+        process::resident(manager),
         Some(25 << 10),
+    );
+    table.memory(
+        "  of that not the program's file",
+        process::own(manager),
+        None,
     );
 
     let numbers = bed.vms(300).await;
@@ -62,8 +72,8 @@ pub(crate) async fn idle(table: &mut Table) {
             && request.path.contains("/virtualmachines/")
             && request.user_agent.contains("kubevirt-wol")
     });
-    table.exactly("start calls for 300 wakes", starts, 300);
-    table.exactly("reads of a VM for 300 wakes", reads.count() as u64, 0);
+    table.count("start calls for 300 wakes", starts, Some(300));
+    table.count("reads of a VM for 300 wakes", reads.count() as u64, Some(0));
     end(table, bed);
 }
 
@@ -106,8 +116,12 @@ async fn burst(table: &mut Table, bed: &mut Bed, count: u32, how: &str) -> Durat
     let times = bed.times(&sent, Duration::from_secs(20)).await;
     let what = format!("{count} known VMs back to back{how}");
     table.all(format!("{what}: started"), times.len() as u64, count.into());
-    table.exactly("  lost by the agent", bed.lost(), 0);
-    table.exactly("  start calls", bed.starts().len() as u64, count.into());
+    table.count("  lost by the agent", bed.lost(), Some(0));
+    table.count(
+        "  start calls",
+        bed.starts().len() as u64,
+        Some(count.into()),
+    );
     let span = quantile(&times, 1.0);
     table.time("  the last one after", span, None);
     span
