@@ -37,6 +37,8 @@ const DESKTOP: &str = "52:54:00:00:00:01";
 const SERVER: &str = "52:54:00:00:00:02";
 const BUSY: &str = "52:54:00:00:00:03";
 const SHARED: &str = "52:54:00:00:00:04";
+/// Nothing in the story wakes it: it is for visitors.
+const SPARE: &str = "52:54:00:00:00:05";
 const UNKNOWN: &str = "52:54:00:00:00:99";
 
 #[derive(Parser)]
@@ -71,10 +73,11 @@ async fn demo(options: &Options) -> ExitCode {
     chapter_halted(&mut story, &bed).await;
     chapter_refused(&mut story, &bed);
     verdict(&mut story, &bed).await;
+    let code = story.end();
     if options.serve {
-        serve(&bed, &program).await;
+        serve(&story, &bed).await;
     }
-    story.end()
+    code
 }
 
 /// What the story plays on.
@@ -146,10 +149,11 @@ impl Bed {
             .await;
         kubevirt.add(&manual("twin-1").mac(SHARED)).await;
         kubevirt.add(&manual("twin-2").mac(SHARED)).await;
+        kubevirt.add(&manual("spare").mac(SPARE)).await;
         kubevirt.wait_for_status(NAMESPACE, "busy", "Running").await;
         story.tell(
             "admin",
-            "six VMs: desktop (Manual), server (Halted), busy (running), nameless (no MAC), twin-1 and twin-2 (one MAC)",
+            "seven VMs: desktop and spare (Manual), server (Halted), busy (running), nameless (no MAC), twin-1 and twin-2 (one MAC)",
         );
     }
 
@@ -212,7 +216,7 @@ async fn verdict(story: &mut Story, bed: &Bed) {
     for name in ["desktop", "server"] {
         story.expect(&format!("{name}: one start"), called(name) == 1);
     }
-    for name in ["busy", "nameless", "twin-1", "twin-2"] {
+    for name in ["busy", "spare", "nameless", "twin-1", "twin-2"] {
         story.expect(&format!("{name}: no start"), called(name) == 0);
     }
     for (name, word) in [
@@ -226,23 +230,24 @@ async fn verdict(story: &mut Story, bed: &Bed) {
     }
 }
 
-/// Stays up until it is told to end.
-async fn serve(bed: &Bed, program: &Path) {
+/// Stays up until it is told to end, and tells what is heard and decided meanwhile.
+async fn serve(story: &Story, bed: &Bed) {
     let kubeconfig = bed.cluster.kubeconfig().display();
-    println!("\nEverything stays up. In another terminal:\n");
+    let send = format!("{} send --broadcast 127.255.255.255", bed.program.display());
+    println!("\nEverything stays up until Ctrl-C. In another terminal, wake the spare VM:\n");
+    println!("  {send} --port {} {SPARE}\n", bed.port);
+    println!("and look at it:\n");
     println!("  export KUBECONFIG={kubeconfig}");
     println!("  kubectl get vm,wolcfg -A");
-    println!("  kubectl describe vm -n {NAMESPACE} desktop");
-    println!(
-        "  {} send --broadcast 127.255.255.255 --port {} {DESKTOP}",
-        program.display(),
-        bed.port
-    );
+    println!("  kubectl describe vm -n {NAMESPACE} spare");
     println!("  curl -s http://{}/metrics\n", bed.manager.admin);
     println!(
-        "Agents hear UDP port {}, the manager is on {}. Ctrl-C ends it.",
+        "Agents hear UDP port {}, the manager is on {}.\n",
         bed.port, bed.manager.grpc
     );
-    // Fails only where no signal handler can be installed; then it ends at once.
-    let _ = tokio::signal::ctrl_c().await;
+    tokio::select! {
+        // Fails only where no signal handler can be installed; then it ends at once.
+        _ = tokio::signal::ctrl_c() => {}
+        () = story.narrate(bed) => {}
+    }
 }

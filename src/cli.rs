@@ -93,7 +93,8 @@ pub struct ManagerArgs {
         value_name = "TIME"
     )]
     pub dedup_window: SignedDuration,
-    /// Repeats of a wake within this time of the first are dropped by each agent.
+    /// Repeats of a wake within this time of the first are dropped by each agent, unless it came to
+    /// nothing and may be worth another try.
     #[arg(
         long,
         env = "WOL_AGENT_DEDUP_WINDOW",

@@ -30,18 +30,20 @@ pub fn client(config: Config) -> anyhow::Result<Client> {
     Client::try_from(config).context("cannot use the configuration of the cluster")
 }
 
-/// Names the file that is to be mended; the error itself names only what is wrong in it.
+/// Names the file that is to be mended; the error itself names only what is wrong in it, or says
+/// the same thing several times.
 fn no_config(error: InferConfigError) -> anyhow::Error {
-    // As kube reads it; only for the message.
-    match (std::env::var_os("KUBECONFIG"), error.source()) {
+    // As kube reads them; only for the message.
+    let set = std::env::var_os;
+    match (set("KUBECONFIG"), error.source()) {
         (Some(path), Some(cause)) => anyhow!(
             "cannot use kubeconfig {}, which KUBECONFIG names: {cause}",
             path.display()
         ),
-        _ => anyhow::Error::from(error).context(
-            "cannot find a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a \
-             service account",
+        (None, Some(cause)) if set("KUBERNETES_SERVICE_HOST").is_none() => anyhow!(
+            "cannot find a cluster: this is no pod, and {cause}; set KUBECONFIG to a kubeconfig file"
         ),
+        _ => anyhow::Error::from(error).context("cannot find a cluster"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tells what happens as it happens, and remembers what did not.
 
 use std::{
+    ops::Range,
     path::Path,
     process::{Command, ExitCode},
     time::{Duration, Instant, SystemTime},
@@ -82,39 +83,42 @@ impl Story {
         let decided = bed.manager.process.find(patience, |line| {
             about(line) && line.field("outcome") == outcome
         });
-        let mut lines = Vec::new();
         for agent in &bed.agents {
             agent.process.find(patience, about);
-            let heard = agent.process.lines().into_iter().filter(about);
+        }
+        self.tell_lines(bed, sent..Instant::now(), Some(mac));
+        self.expect(&format!("the manager says {outcome}"), decided.is_some());
+    }
+
+    /// Tells, in order, who heard what, what the API server was asked and what the manager decided.
+    fn tell_lines(&self, bed: &Bed, time: Range<Instant>, mac: Option<&str>) {
+        let about =
+            |line: &Line| time.contains(&line.at) && mac.is_none_or(|mac| line.field("mac") == mac);
+        let mut lines = calls(bed);
+        lines.retain(|(at, ..)| time.contains(at));
+        for agent in &bed.agents {
+            let heard = agent.process.lines().into_iter();
+            let heard = heard.filter(|line| about(line) && !line.field("carrier").is_empty());
             lines.extend(heard.map(|line| (line.at, agent.node.clone(), heard_text(&line))));
         }
         let decisions = bed.manager.process.lines().into_iter();
         let decisions = decisions.filter(|line| about(line) && !line.field("outcome").is_empty());
         lines.extend(decisions.map(|line| (line.at, "manager".to_owned(), decision_text(&line))));
-        lines.extend(self.calls(bed));
         lines.sort_by_key(|(at, ..)| *at);
         for (at, who, what) in lines {
             self.tell_at(at, &who, &what);
         }
-        self.expect(&format!("the manager says {outcome}"), decided.is_some());
     }
 
-    /// The calls of `start` since the latest packet, as the API server recorded them.
-    fn calls(&self, bed: &Bed) -> Vec<(Instant, String, String)> {
-        let server = bed.cluster.server();
-        let requests = server.map(ApiServer::requests).unwrap_or_default();
-        let now = (Instant::now(), SystemTime::now());
-        let calls = requests.into_iter().filter_map(|request| {
-            // The record has wall-clock times.
-            let ago = now.1.duration_since(request.at).unwrap_or_default();
-            let at = now.0.checked_sub(ago)?;
-            let answer = request
-                .status
-                .map_or("no answer yet".to_owned(), |code| code.to_string());
-            let text = format!("{} {} -> {answer}", request.method, request.path);
-            (at >= self.sent && request.path.ends_with("/start")).then(|| (at, "api".into(), text))
-        });
-        calls.collect()
+    /// Tells what happens from now on; never ends.
+    pub(crate) async fn narrate(&self, bed: &Bed) {
+        let mut told = Instant::now();
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let now = Instant::now();
+            self.tell_lines(bed, told..now, None);
+            told = now;
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -173,7 +177,7 @@ impl Story {
     }
 
     /// The end: the exit code says whether every expectation held.
-    pub(crate) fn end(self) -> ExitCode {
+    pub(crate) fn end(&self) -> ExitCode {
         if self.failed.is_empty() {
             println!("\nAll {} expectations held.", self.held);
             return ExitCode::SUCCESS;
@@ -190,9 +194,30 @@ impl Story {
     }
 }
 
+/// The calls of `start`, as the API server recorded them.
+fn calls(bed: &Bed) -> Vec<(Instant, String, String)> {
+    let server = bed.cluster.server();
+    let requests = server.map(ApiServer::requests).unwrap_or_default();
+    let starts = requests
+        .into_iter()
+        .filter(|request| request.path.ends_with("/start"));
+    // The record has wall-clock times.
+    let now = (Instant::now(), SystemTime::now());
+    let calls = starts.filter_map(|request| {
+        let ago = now.1.duration_since(request.at).unwrap_or_default();
+        let answer = request
+            .status
+            .map_or("no answer yet".to_owned(), |code| code.to_string());
+        let text = format!("{} {} -> {answer}", request.method, request.path);
+        Some((now.0.checked_sub(ago)?, "api".to_owned(), text))
+    });
+    calls.collect()
+}
+
 fn heard_text(line: &Line) -> String {
     format!(
-        "heard it from {} on {}",
+        "heard {} from {} on {}",
+        line.field("mac"),
         line.field("source"),
         line.field("iface")
     )

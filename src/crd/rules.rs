@@ -158,10 +158,17 @@ fn refuse_items_unless(list: &mut Schema, rule: &str, message: &str) {
     }
 }
 
-/// Takes out what Rust's types put in and the API server has no use for: `nullable` (it drops a
+/// Takes out what Rust's source puts in and the API server has no use for: line breaks, `nullable` (it drops a
 /// null where that is not allowed, and then the default holds) and formats that it does not know.
 pub(super) fn plain(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    // Where the source breaks a line, `kubectl explain` would break it, too.
+    schema.description = schema.description.take().map(|text| {
+        let paragraphs = text
+            .split("\n\n")
+            .map(|paragraph| paragraph.replace('\n', " "));
+        paragraphs.collect::<Vec<_>>().join("\n\n")
+    });
     if schema
         .format
         .as_deref()

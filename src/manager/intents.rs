@@ -240,7 +240,6 @@ impl Intents {
     pub fn answered(&mut self, uid: &Arc<str>, id: u64, answer: Answered, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(intent) = self.calling(uid, id) {
-            intent.first_answer.get_or_insert(now);
             intent.effective |= answer.may_have_started();
             match answer {
                 Answered::Accepted => {

@@ -151,7 +151,7 @@ impl Metrics {
     fn register_wakes(&self, registry: &mut Registry) {
         registry.register(
             "wakes",
-            "Wakes decided, by outcome; copies that joined one are not counted",
+            "Reports decided, by outcome; each agent's counts, but not those that joined an open wake",
             self.wakes.clone(),
         );
         registry.register(

@@ -63,7 +63,8 @@ pub struct Waker {
 
 /// A call that has ended.
 enum Done {
-    Start(Arc<str>, u64, Answered),
+    /// With the time from the call to its answer.
+    Start(Arc<str>, u64, Answered, Duration),
     Read(Arc<str>, u64, Reread),
 }
 
@@ -193,8 +194,9 @@ impl Waker {
     fn done(&mut self, done: Result<Done, JoinError>) -> anyhow::Result<()> {
         let now = Instant::now().into_std();
         match done? {
-            Done::Start(uid, id, answer) => {
+            Done::Start(uid, id, answer, time) => {
                 self.tools.metrics.answered(answer.as_str());
+                self.tools.metrics.took(Stage::Api, time);
                 self.tools.journal.answered(&answer);
                 self.intents.answered(&uid, id, answer, now);
             }
@@ -239,7 +241,6 @@ impl Waker {
         metrics.decided(settled.outcome);
         for (stage, time) in [
             (Stage::Queue, settled.queued),
-            (Stage::Api, settled.called),
             (Stage::Confirmed, settled.confirmed),
         ] {
             if let Some(time) = time {
@@ -266,10 +267,14 @@ impl Waker {
             return self.intents.withdrawn(&vm.uid, id, now);
         }
         let starter = self.tools.starter.clone();
+        let called = Instant::now();
         self.calls.spawn(async move {
             let uid = vm.uid.clone();
             match call {
-                Call::Start => Done::Start(uid, id, starter.start(&vm.key).await),
+                Call::Start => {
+                    let answer = starter.start(&vm.key).await;
+                    Done::Start(uid, id, answer, called.elapsed())
+                }
                 Call::Read => Done::Read(uid, id, starter.read(&vm.key).await),
             }
         });

@@ -21,7 +21,7 @@ use crate::{
     kubevirt::VirtualMachine,
     manager::{
         config::{Plan, Windows, plan},
-        directory::Directory,
+        directory::{Directory, Size},
         vm::{Vm, VmKey},
     },
     settings::Settings,
@@ -137,6 +137,15 @@ impl Machines {
                 for vm in self.directory.finish_relist() {
                     self.observer.deleted(&vm);
                 }
+                if !self.gate.is_open() {
+                    let Size {
+                        vms,
+                        macs,
+                        without_mac,
+                        ..
+                    } = self.directory.size();
+                    tracing::info!(vms, macs, without_mac, "took in the virtual machines");
+                }
                 self.gate.open();
             }
         }
@@ -207,7 +216,11 @@ impl Configs {
             Event::Init => self.listed.clear(),
             Event::InitApply(config) => self.listed.extend([read(config)]),
             Event::InitDone => {
-                self.known = mem::take(&mut self.listed);
+                let listed = mem::take(&mut self.listed);
+                if self.gate.is_open() && listed == self.known {
+                    return;
+                }
+                self.known = listed;
                 self.publish();
                 self.gate.open();
             }
@@ -237,11 +250,15 @@ impl Configs {
             let error: &dyn std::error::Error = &finding.problem;
             tracing::warn!(config = %finding.config, error, "part of a WolConfig has no effect");
         }
-        tracing::info!(
-            configs = self.known.len(),
-            ports = ?settings.udp_ports,
-            "took in the WolConfigs"
-        );
+        if self.known.is_empty() {
+            tracing::warn!("there is no WolConfig, so nothing is wakeable");
+        } else {
+            tracing::info!(
+                configs = self.known.len(),
+                ports = ?settings.udp_ports,
+                "took in the WolConfigs"
+            );
+        }
         self.directory.set_grants(grants);
         self.settings.send_if_modified(|(generation, current)| {
             let differs = *generation == 0 || **current != settings;

@@ -2,10 +2,12 @@
 
 use std::io::Write as _;
 
-/// Says on stderr that a test is skipped and why; panics where `WOL_TEST_NO_SKIP` is set.
+/// Says on stderr which test is skipped and why; panics where `WOL_TEST_NO_SKIP` is set.
 pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
     // Not `eprintln!`, which the harness shows for failed tests only.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
     assert!(
         std::env::var_os("WOL_TEST_NO_SKIP").is_none(),
         "WOL_TEST_NO_SKIP is set, and this test would be skipped: {reason}"

@@ -45,8 +45,6 @@ pub struct Settled {
     pub reporters: usize,
     /// From its first report to the first call.
     pub queued: Option<Duration>,
-    /// From the first call to its answer.
-    pub called: Option<Duration>,
     /// From the accepted start to the VM showing it.
     pub confirmed: Option<Duration>,
 }

@@ -53,7 +53,6 @@ pub(super) struct Intent {
     pub(super) effective: bool,
     pub(super) opened: Instant,
     pub(super) first_call: Option<Instant>,
-    pub(super) first_answer: Option<Instant>,
     /// When a start was last accepted.
     pub(super) accepted: Option<Instant>,
     pub(super) deadline: Instant,
@@ -81,7 +80,6 @@ impl Intent {
             effective: false,
             opened: now,
             first_call: None,
-            first_answer: None,
             accepted: None,
             deadline: report.heard_at + patience,
             last_heard: report.heard_at,

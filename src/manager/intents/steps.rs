@@ -192,10 +192,6 @@ impl Intents {
             message: message.into(),
             reporters: intent.reporters(),
             queued: intent.first_call.map(|at| at - intent.opened),
-            called: intent
-                .first_call
-                .zip(intent.first_answer)
-                .map(|(call, answer)| answer - call),
             confirmed: intent
                 .accepted
                 .filter(|_| outcome == Outcome::Started)
@@ -225,7 +221,6 @@ impl Intents {
             message,
             reporters: 1,
             queued: None,
-            called: None,
             confirmed: None,
         })));
     }

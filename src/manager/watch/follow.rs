@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::metrics::{Metrics, Trouble, Watched};
+use crate::cluster::chain;
 
 /// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
 /// peak; VMs with their cloud-init have up to 50 kB each.
@@ -63,8 +64,8 @@ where
             let trouble = Trouble::of(&error);
             metrics.error(what, trouble);
             if retry.fail(trouble) {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(resource = ?what, reason = ?trouble, error, "{}", trouble.remedy());
+                let error = (trouble != Trouble::Absent).then(|| chain(&error));
+                tracing::warn!(resource = ?what, reason = ?trouble, error, "{}", trouble.remedy(what));
             }
             if trouble == Trouble::Absent {
                 take(Event::Init);
@@ -107,18 +108,21 @@ impl Trouble {
         }
     }
 
-    const fn remedy(self) -> &'static str {
-        match self {
-            Self::Absent => "the API server does not know this resource; waiting for its CRD",
-            Self::Forbidden => {
+    const fn remedy(self, what: Watched) -> &'static str {
+        match (self, what) {
+            (Self::Absent, Watched::WolConfigs) => {
+                "waiting for the CRD of WolConfig; install it with: kubevirt-wol crd | kubectl apply -f -"
+            }
+            (Self::Absent, Watched::VirtualMachines) => "waiting for KubeVirt to be installed",
+            (Self::Forbidden, _) => {
                 "not allowed to list and watch this resource; check the manager's ClusterRole"
             }
-            Self::Expired => "the watch fell behind; listing anew",
-            Self::Throttled => "the API server is busy; trying again",
-            Self::Unavailable => {
+            (Self::Expired, _) => "the watch fell behind; listing anew",
+            (Self::Throttled, _) => "the API server is busy; trying again",
+            (Self::Unavailable, _) => {
                 "no answer from the API server; what is known stays in force meanwhile"
             }
-            Self::Other => "cannot understand the API server; listing anew",
+            (Self::Other, _) => "cannot understand the API server; listing anew",
         }
     }
 
