@@ -45,6 +45,10 @@ fn object(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(verbs)) = fields.get_mut("verbs") {
         verbs.sort_by_key(Value::to_string);
     }
+    // A group's resources come in the order in which their definitions were found.
+    if let Some(Value::Array(resources)) = fields.get_mut("resources") {
+        resources.sort_by_key(|resource| resource["name"].to_string());
+    }
     if let Some(Value::Array(columns)) = fields.get_mut("columnDefinitions") {
         for column in columns {
             column["description"] = Value::Null;
