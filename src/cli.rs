@@ -85,6 +85,23 @@ pub struct ManagerArgs {
     /// The name of this replica; in a pod, its name.
     #[arg(long, env = "POD_NAME", default_value = "manager", value_name = "NAME")]
     pub replica_id: String,
+    /// The namespace of this installation: of its Lease and of the agents' DaemonSet. In a pod, the
+    /// pod's.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "kubevirt-wol-system",
+        value_name = "NAME"
+    )]
+    pub namespace: String,
+    /// The agents' DaemonSet, whose numbers the status of each WolConfig shows.
+    #[arg(
+        long,
+        env = "WOL_AGENT_DAEMON_SET",
+        default_value = "kubevirt-wol-agent",
+        value_name = "NAME"
+    )]
+    pub agent_daemon_set: String,
     /// Repeats of a wake within this time of the first are dropped by the managers.
     #[arg(
         long,
@@ -135,6 +152,31 @@ pub struct ManagerArgs {
     /// Calls to start a virtual machine that may be under way at once.
     #[arg(long, env = "WOL_START_CONCURRENCY", default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub start_concurrency: u32,
+    /// The other replicas wait for so long after the last sign of the leader, which alone writes
+    /// the status of the WolConfigs. Wakes do not depend on it.
+    #[arg(
+        long,
+        env = "WOL_LEASE_DURATION",
+        default_value = "15s",
+        value_name = "TIME"
+    )]
+    pub lease_duration: SignedDuration,
+    /// A leader that cannot renew its Lease for so long is none any more.
+    #[arg(
+        long,
+        env = "WOL_LEASE_RENEW_DEADLINE",
+        default_value = "10s",
+        value_name = "TIME"
+    )]
+    pub lease_renew_deadline: SignedDuration,
+    /// The pause between two attempts to become or to stay the leader.
+    #[arg(
+        long,
+        env = "WOL_LEASE_RETRY_PERIOD",
+        default_value = "2s",
+        value_name = "TIME"
+    )]
+    pub lease_retry_period: SignedDuration,
 }
 
 /// Options of `kubevirt-wol agent`.

@@ -1,19 +1,25 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod census;
 pub mod config;
 pub mod directory;
+pub mod dirty;
 pub mod events;
 pub mod grant;
 pub mod intents;
+pub mod last_wake;
+pub mod leader;
 pub mod legacy;
 pub mod marks;
 pub mod metrics;
 pub mod pulse;
+pub mod reconcile;
 pub mod report;
 pub mod server;
 pub mod service;
 pub mod sessions;
 pub mod start;
+pub mod status;
 pub mod throttle;
 pub mod vm;
 pub mod waker;
@@ -29,6 +35,7 @@ use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    UsageError,
     admin::{self, Gate, Readiness},
     cli::ManagerArgs,
     cluster,
@@ -39,17 +46,21 @@ use crate::{
 
 use config::Windows;
 use directory::Directory;
+use dirty::Dirty;
 use events::{Events, Scribe};
 use intents::Limits;
+use last_wake::{LastWakeWriter, LastWakes};
+use leader::{Elector, Leadership, Timing};
 use legacy::Legacy;
 use metrics::Metrics;
 use pulse::Pulse;
+use reconcile::{DaemonSetName, Reconciler, Sources};
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use waker::{Freshness, Front, Tools, Waker};
-use watch::Watch;
+use watch::{InForce, Watch};
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
 const MAX_INTENTS: usize = 4_096;
@@ -110,6 +121,10 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
+    dirty: Arc<Dirty>,
+    elector: Elector,
+    reconciler: Reconciler,
+    last_wakes: LastWakeWriter,
     token: CancellationToken,
 }
 
@@ -121,6 +136,7 @@ impl Manager {
         token: CancellationToken,
     ) -> anyhow::Result<Self> {
         let limits = limits(&args)?;
+        let timing = timing(&args)?;
         let windows = Windows {
             dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
             event_ttl: limits.event_ttl,
@@ -135,22 +151,27 @@ impl Manager {
         let replica: Arc<str> = args.replica_id.into();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
         let watch = Watch {
-            client,
+            client: client.clone(),
             directory: Arc::new(Directory::new()),
             metrics: watch::Metrics::register(&mut registry),
+            // Until the first list says so.
+            kubevirt: channel::Sender::new(true),
+            in_force: channel::Sender::new(Arc::new(InForce::default())),
             token: token.clone(),
         };
+        let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
             starter: starter.clone(),
             events,
             journal: Arc::default(),
+            last_wakes: last_wakes.clone(),
             metrics: metrics.clone(),
         };
         let (sender, settings) = channel::channel((0, Arc::new(Settings::default())));
         let (waker, reports) = wakes(limits, tools, listed.to_vec());
         let agents = Agents {
-            replica,
+            replica: replica.clone(),
             settings,
             reports,
             sessions: Sessions::new(metrics.clone()),
@@ -158,7 +179,26 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
+        let dirty = Arc::new(Dirty::default());
+        let (held, leadership) = Leadership::channel();
+        let elector = Elector::new(client.clone(), &args.namespace, &replica, timing, held);
+        let sources = Sources {
+            directory: watch.directory.clone(),
+            dirty: dirty.clone(),
+            in_force: watch.in_force.subscribe(),
+            kubevirt: watch.kubevirt.subscribe(),
+            sessions: agents.sessions.clone(),
+            leadership,
+        };
+        let daemon_set = DaemonSetName {
+            namespace: args.namespace,
+            name: args.agent_daemon_set,
+        };
         Ok(Self {
+            elector: elector.registered(&mut registry),
+            reconciler: Reconciler::new(client.clone(), sources, daemon_set),
+            last_wakes: LastWakeWriter::new(client, last_wakes),
+            dirty,
             registry,
             starter,
             scribe,
@@ -184,14 +224,18 @@ impl Manager {
             "admin",
             admin::serve(admin, self.registry.into(), self.readiness, last.clone()),
         );
-        tasks.spawn("events", self.scribe.run(last));
+        tasks.spawn("events", self.scribe.run(last.clone()));
+        // Given back when nothing is done any more that needs it.
+        tasks.spawn("leader", self.elector.run(last));
+        tasks.spawn("status", self.reconciler.run(token.clone()));
+        tasks.spawn("last wakes", self.last_wakes.run(token.clone()));
         tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
         tasks.spawn("connection", self.starter.keep_warm(token.clone()));
         tasks.spawn(
             "virtual machines",
             self.watch
                 .clone()
-                .virtual_machines(self.waker.changes(), vms),
+                .virtual_machines(vec![self.waker.changes(), self.dirty], vms),
         );
         tasks.spawn(
             "configs",
@@ -245,6 +289,21 @@ fn limits(args: &ManagerArgs) -> anyhow::Result<Limits> {
         intents: MAX_INTENTS,
         reporters: MAX_REPORTERS,
     })
+}
+
+fn timing(args: &ManagerArgs) -> anyhow::Result<Timing> {
+    let timing = Timing {
+        lease: time("--lease-duration", args.lease_duration)?,
+        renew: time("--lease-renew-deadline", args.lease_renew_deadline)?,
+        retry: time("--lease-retry-period", args.lease_retry_period)?,
+    };
+    if timing.lease <= timing.renew || timing.renew <= timing.retry {
+        bail!(UsageError::new(
+            "--lease-duration must be longer than --lease-renew-deadline, and that longer than \
+             --lease-retry-period"
+        ));
+    }
+    Ok(timing)
 }
 
 /// Reads a time of the command line.

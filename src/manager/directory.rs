@@ -238,8 +238,36 @@ impl Directory {
         Lookup::NotSelected { vm, why }
     }
 
+    /// The configs that let this wake start this VM.
+    #[must_use]
+    pub fn granting(&self, wake: &Wake, vm: &Vm) -> Vec<Arc<str>> {
+        let grants = self.grants();
+        let granting = grants.iter().filter(|grant| {
+            grant.secure_on.is_none() && grant.names(wake.target, vm) && grant.passes(&wake.origin)
+        });
+        granting.map(|grant| grant.config.clone()).collect()
+    }
+
+    /// The VMs that have `mac` in their specs.
+    #[must_use]
+    pub fn holders(&self, mac: MacAddr) -> Vec<VmKey> {
+        self.macs
+            .get(&mac)
+            .map_or_else(Vec::new, |keys| keys.clone())
+    }
+
+    /// The names of all VMs.
+    #[must_use]
+    pub fn keys(&self) -> Vec<VmKey> {
+        self.vms.iter().map(|entry| entry.key().clone()).collect()
+    }
+
     /// The one VM that `mac` means, selected or not.
-    fn meant(&self, mac: MacAddr, grants: &[Grant]) -> Result<Arc<Vm>, Lookup> {
+    ///
+    /// # Errors
+    ///
+    /// There is not exactly one, or it can never be woken.
+    pub fn meant(&self, mac: MacAddr, grants: &[Grant]) -> Result<Arc<Vm>, Lookup> {
         let mut mapped: Vec<&VmKey> = grants.iter().flat_map(|g| g.mapped(mac)).collect();
         mapped.sort_unstable();
         mapped.dedup();
@@ -261,9 +289,8 @@ impl Directory {
 
     /// The one VM that has `mac` in its spec. VMs that no grant selects do not make it ambiguous.
     fn discovered(&self, mac: MacAddr, grants: &[Grant]) -> Result<Arc<Vm>, Lookup> {
-        let keys = self.macs.get(&mac).map(|keys| keys.clone());
         let (mut selected, mut others) = (Vec::new(), Vec::new());
-        for vm in keys.iter().flatten().filter_map(|key| self.vm(key)) {
+        for vm in self.holders(mac).iter().filter_map(|key| self.vm(key)) {
             if vm.macs.contains(&mac) && !vm.power.is_gone() {
                 let chosen = vm.power.is_candidate() && grants.iter().any(|g| g.discovers(&vm));
                 if chosen { &mut selected } else { &mut others }.push(vm);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::core::{Selector, SelectorExt as _};
@@ -16,6 +17,9 @@ use crate::{
     settings::Settings,
     wake::Origin,
 };
+
+/// How long what is known may serve without contact, where a config does not say.
+pub const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(300);
 
 /// What one `WolConfig` allows: its VMs may be woken by the packets that pass its filter. Several
 /// grants are a union, none widens another.
@@ -33,7 +37,8 @@ pub struct Grant {
     pub secure_on: Option<String>,
     discovery: Discovery,
     mappings: HashMap<MacAddr, Vec<VmKey>>,
-    mapped: HashSet<VmKey>,
+    /// `mappings`, the other way round.
+    mapped: HashMap<VmKey, Vec<MacAddr>>,
 }
 
 /// Which VMs a grant finds by itself.
@@ -101,7 +106,7 @@ impl Grant {
             wake_paused: spec.wake_paused,
             secure_on,
             discovery: Discovery::new(spec, &mut problems),
-            mapped: mappings.values().flatten().cloned().collect(),
+            mapped: by_vm(&mappings),
             mappings,
         };
         (Some(grant), problems)
@@ -111,7 +116,7 @@ impl Grant {
     /// mapping.
     #[must_use]
     pub fn covers(&self, vm: &Vm) -> bool {
-        self.discovers(vm) || self.mapped.contains(&vm.key)
+        self.discovers(vm) || self.mapped.contains_key(&vm.key)
     }
 
     /// Whether the grant finds this VM by itself, so that the addresses in its spec wake it.
@@ -125,6 +130,17 @@ impl Grant {
     #[must_use]
     pub fn mapped(&self, mac: MacAddr) -> &[VmKey] {
         self.mappings.get(&mac).map_or(&[], Vec::as_slice)
+    }
+
+    /// The addresses that the grant maps to this VM.
+    #[must_use]
+    pub fn mapped_to(&self, vm: &VmKey) -> &[MacAddr] {
+        self.mapped.get(vm).map_or(&[], Vec::as_slice)
+    }
+
+    /// The VMs that the grant maps an address to, whether they exist or not.
+    pub fn mapped_vms(&self) -> impl Iterator<Item = &VmKey> {
+        self.mapped.keys()
     }
 
     /// Whether this address names this VM as far as this grant is concerned.
@@ -208,6 +224,22 @@ fn mappings(spec: &WolConfigSpec, problems: &mut Vec<Problem>) -> HashMap<MacAdd
         }
     }
     read
+}
+
+fn by_vm(mappings: &HashMap<MacAddr, Vec<VmKey>>) -> HashMap<VmKey, Vec<MacAddr>> {
+    let mut macs: HashMap<VmKey, Vec<MacAddr>> = HashMap::new();
+    for (mac, vms) in mappings {
+        for vm in vms {
+            macs.entry(vm.clone()).or_default().push(*mac);
+        }
+    }
+    macs
+}
+
+/// The ports that a config asks for, as far as they make sense.
+#[must_use]
+pub fn ports_of(spec: &WolConfigSpec) -> BTreeSet<u16> {
+    ports(spec, &mut Vec::new())
 }
 
 /// The ports that a config asks for. One that asks for none at all gets the default ones; one

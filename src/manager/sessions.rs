@@ -2,11 +2,12 @@
 //! configuration into force.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::metrics::Metrics;
 
@@ -30,9 +31,41 @@ pub struct Agent {
     pub version: String,
     /// The newest configuration that is in force there.
     pub configured: Option<u64>,
-    /// What it could not do of that, for people.
-    pub trouble: Option<String>,
+    /// What it could not do of what was asked.
+    pub trouble: Option<Trouble>,
     ticket: u64,
+}
+
+/// What an agent could not do of what was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its own words; empty where the listeners say all.
+    pub message: String,
+    /// The listeners that failed, by name (`udp/9`, `raw`), and why.
+    pub listeners: BTreeMap<String, String>,
+}
+
+impl Trouble {
+    /// Whether anything is wrong.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        !self.message.is_empty() || !self.listeners.is_empty()
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (position, (name, error)) in self.listeners.iter().enumerate() {
+            let between = if position == 0 && self.message.is_empty() {
+                ""
+            } else {
+                "; "
+            };
+            write!(f, "{between}{name}: {error}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The sessions of this manager.
@@ -40,6 +73,8 @@ pub struct Agent {
 pub struct Sessions {
     places: Arc<Semaphore>,
     roll: Mutex<Roll>,
+    /// Told of each change.
+    changed: watch::Sender<()>,
     metrics: Metrics,
 }
 
@@ -57,6 +92,7 @@ impl Sessions {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(MAX_SESSIONS as usize)),
             roll: Mutex::default(),
+            changed: watch::Sender::default(),
             metrics,
         })
     }
@@ -81,6 +117,18 @@ impl Sessions {
         agents
             .map(|(id, agent)| (id.clone(), agent.clone()))
             .collect()
+    }
+
+    /// Is told of each change of [`agents`](Self::agents) and [`newest`](Self::newest).
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The generation of the newest configuration that was sent to any agent.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.roll().newest
     }
 
     /// Takes an agent in until the membership is dropped. A second session of the same process
@@ -118,6 +166,7 @@ impl Sessions {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.configured.set(gauge(configured.count()));
         self.metrics.connected.set(gauge(roll.agents.len()));
+        self.changed.send_replace(());
     }
 }
 
@@ -145,15 +194,16 @@ impl Membership {
         }
     }
 
-    /// Notes that a configuration is in force, and what could not be done of it.
-    pub fn configured(&self, generation: u64, trouble: Option<String>) {
+    /// Notes which configuration is in force, where it is the one asked for, and what could not be
+    /// done of it.
+    pub fn configured(&self, generation: Option<u64>, trouble: Option<Trouble>) {
         let mut roll = self.sessions.roll();
         let own = roll
             .agents
             .get_mut(&self.id)
             .filter(|agent| agent.ticket == self.ticket);
         if let Some(agent) = own {
-            agent.configured = Some(generation);
+            agent.configured = generation.or(agent.configured);
             agent.trouble = trouble;
             self.sessions.count(&roll);
         }

@@ -13,14 +13,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::manager::{
-    directory::{Directory, Lookup},
-    events::Events,
-    intents::{Action, Admission, Call, Intents, Limits, Settled},
-    metrics::{Metrics, Stage, Verdict},
-    report::Report,
-    start::{Answered, Reread, Starter},
-    vm::{Power, Vm},
+use crate::{
+    manager::{
+        directory::{Directory, Lookup},
+        events::Events,
+        intents::{Action, Admission, Call, Intents, Limits, Settled},
+        last_wake::LastWakes,
+        metrics::{Metrics, Stage, Verdict},
+        report::Report,
+        start::{Answered, Reread, Starter},
+        vm::{Power, Vm},
+    },
+    wake::Outcome,
 };
 
 pub use changes::Changes;
@@ -48,6 +52,8 @@ pub struct Tools {
     pub events: Events,
     /// Who writes log lines.
     pub journal: Arc<Journal>,
+    /// Who tells the configs.
+    pub last_wakes: Arc<LastWakes>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -246,6 +252,11 @@ impl Waker {
             if let Some(time) = time {
                 metrics.took(stage, time);
             }
+        }
+        if settled.outcome == Outcome::Started {
+            let directory = &self.tools.directory;
+            let configs = directory.granting(&settled.report.wake, &settled.vm);
+            self.tools.last_wakes.note(configs, settled);
         }
         self.tools.journal.settled(settled, now);
         self.tools.events.settled(settled, now);

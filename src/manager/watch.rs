@@ -4,6 +4,8 @@
 mod follow;
 mod metrics;
 
+use follow::News;
+
 use std::{
     collections::{BTreeMap, HashSet},
     mem,
@@ -20,7 +22,7 @@ use crate::{
     crd::WolConfig,
     kubevirt::VirtualMachine,
     manager::{
-        config::{Plan, Windows, plan},
+        config::{Finding, Plan, Windows, plan},
         directory::{Directory, Size},
         vm::{Vm, VmKey},
     },
@@ -32,8 +34,8 @@ pub use metrics::{Metrics, Watched};
 /// Who wants to know of each change of a VM, after the directory has it. Called from the watch:
 /// must return at once.
 pub trait Observer: Send + Sync {
-    /// The VM is new, or not as it was.
-    fn changed(&self, vm: &Arc<Vm>);
+    /// The VM is new, or not as it was before.
+    fn changed(&self, before: Option<&Arc<Vm>>, vm: &Arc<Vm>);
     /// The VM is gone; this is what was last known of it.
     fn deleted(&self, vm: &Arc<Vm>);
 }
@@ -47,12 +49,16 @@ pub struct Watch {
     pub directory: Arc<Directory>,
     /// What they count.
     pub metrics: Metrics,
+    /// Is told whether the cluster has KubeVirt.
+    pub kubevirt: Sender<bool>,
+    /// Where the configs go that are in force.
+    pub in_force: Sender<Arc<InForce>>,
     /// Ends them.
     pub token: CancellationToken,
 }
 
 impl Watch {
-    /// Keeps the directory's VMs up to date and tells `observer` of each change. `gate` opens with
+    /// Keeps the directory's VMs up to date and tells `observers` of each change. `gate` opens with
     /// the first complete list; a cluster without KubeVirt has an empty one.
     ///
     /// # Errors
@@ -60,12 +66,13 @@ impl Watch {
     /// None: it ends when the token is cancelled, and not before.
     pub async fn virtual_machines(
         self,
-        observer: Arc<dyn Observer>,
+        observers: Vec<Arc<dyn Observer>>,
         gate: Gate,
     ) -> anyhow::Result<()> {
         let mut machines = Machines {
             directory: self.directory,
-            observer,
+            observers,
+            served: self.kubevirt,
             gate,
             metrics: self.metrics.clone(),
             unreadable: HashSet::new(),
@@ -94,6 +101,7 @@ impl Watch {
             directory: self.directory,
             windows,
             settings,
+            in_force: self.in_force,
             gate,
             metrics: self.metrics.clone(),
             listed: BTreeMap::new(),
@@ -111,7 +119,9 @@ impl Watch {
 /// Brings changes of VMs to the directory.
 struct Machines {
     directory: Arc<Directory>,
-    observer: Arc<dyn Observer>,
+    observers: Vec<Arc<dyn Observer>>,
+    /// Whether the API server knows VMs.
+    served: Sender<bool>,
     gate: Gate,
     metrics: Metrics,
     /// VMs that cannot be read: each is logged once.
@@ -119,7 +129,17 @@ struct Machines {
 }
 
 impl Machines {
-    fn take(&mut self, event: Event<VirtualMachine>) {
+    fn take(&mut self, news: News<VirtualMachine>) {
+        let event = match news {
+            News::Event(event) => event,
+            // As good as a list without VMs.
+            News::Absent => {
+                self.served
+                    .send_if_modified(|served| mem::replace(served, false));
+                self.directory.begin_relist();
+                return self.listed();
+            }
+        };
         match event {
             Event::Init => {
                 self.unreadable.clear();
@@ -134,21 +154,33 @@ impl Machines {
                 self.delete(&key);
             }
             Event::InitDone => {
-                for vm in self.directory.finish_relist() {
-                    self.observer.deleted(&vm);
-                }
-                if !self.gate.is_open() {
-                    let Size {
-                        vms,
-                        macs,
-                        without_mac,
-                        ..
-                    } = self.directory.size();
-                    tracing::info!(vms, macs, without_mac, "took in the virtual machines");
-                }
-                self.gate.open();
+                self.served
+                    .send_if_modified(|served| !mem::replace(served, true));
+                return self.listed();
             }
         }
+        self.count();
+    }
+
+    /// The list is complete.
+    fn listed(&mut self) {
+        for vm in self.directory.finish_relist() {
+            self.tell_deleted(&vm);
+        }
+        if !self.gate.is_open() {
+            let Size {
+                vms,
+                macs,
+                without_mac,
+                ..
+            } = self.directory.size();
+            tracing::info!(vms, macs, without_mac, "took in the virtual machines");
+        }
+        self.gate.open();
+        self.count();
+    }
+
+    fn count(&self) {
         self.metrics.directory(self.directory.size());
         self.metrics
             .unreadable(Watched::VirtualMachines, self.unreadable.len());
@@ -171,24 +203,30 @@ impl Machines {
         self.unreadable.remove(&key);
         let vm = Vm::from(vm);
         // In a list, a VM that took the name of a deleted one is all that is seen of the deletion.
-        if self
-            .directory
-            .vm(&key)
-            .is_some_and(|known| known.uid != vm.uid)
-        {
+        let mut before = self.directory.vm(&key);
+        if before.as_ref().is_some_and(|known| known.uid != vm.uid) {
             self.delete(&key);
+            before = None;
         }
         if let Some(vm) = self.directory.apply(vm, Instant::now()) {
             if !vm.bad_macs.is_empty() {
                 tracing::debug!(vm = %key, macs = ?vm.bad_macs, "addresses that no packet can name");
             }
-            self.observer.changed(&vm);
+            for observer in &self.observers {
+                observer.changed(before.as_ref(), &vm);
+            }
         }
     }
 
     fn delete(&self, key: &VmKey) {
         if let Some(vm) = self.directory.delete(key) {
-            self.observer.deleted(&vm);
+            self.tell_deleted(&vm);
+        }
+    }
+
+    fn tell_deleted(&self, vm: &Arc<Vm>) {
+        for observer in &self.observers {
+            observer.deleted(vm);
         }
     }
 }
@@ -197,11 +235,21 @@ fn key(vm: &VirtualMachine) -> VmKey {
     VmKey::new(&vm.namespace().unwrap_or_default(), &vm.name_any())
 }
 
+/// The configs that are in force, and what is wrong with them.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// All that can be read, by name.
+    pub configs: BTreeMap<String, WolConfig>,
+    /// What is wrong with them.
+    pub findings: Vec<Finding>,
+}
+
 /// Brings changes of configs to the directory and the agents.
 struct Configs {
     directory: Arc<Directory>,
     windows: Windows,
     settings: Sender<(u64, Arc<Settings>)>,
+    in_force: Sender<Arc<InForce>>,
     gate: Gate,
     metrics: Metrics,
     /// The list under way.
@@ -211,31 +259,40 @@ struct Configs {
 }
 
 impl Configs {
-    fn take(&mut self, event: Event<DeserializeGuard<WolConfig>>) {
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(config) => self.listed.extend([read(config)]),
-            Event::InitDone => {
+    fn take(&mut self, news: News<DeserializeGuard<WolConfig>>) {
+        match news {
+            News::Absent => self.replace(BTreeMap::new()),
+            News::Event(Event::Init) => self.listed.clear(),
+            News::Event(Event::InitApply(config)) => self.listed.extend([read(config)]),
+            News::Event(Event::InitDone) => {
                 let listed = mem::take(&mut self.listed);
-                if self.gate.is_open() && listed == self.known {
-                    return;
-                }
-                self.known = listed;
-                self.publish();
-                self.gate.open();
+                self.replace(listed);
             }
-            Event::Apply(config) => {
-                self.known.extend([read(config)]);
-                self.publish();
+            News::Event(Event::Apply(config)) => {
+                let (name, config) = read(config);
+                let before = self.known.insert(name, config.clone());
+                self.publish(!is_same_spec(before.flatten().as_ref(), config.as_ref()));
             }
-            Event::Delete(config) => {
+            News::Event(Event::Delete(config)) => {
                 self.known.remove(&config.name_any());
-                self.publish();
+                self.publish(true);
             }
         }
     }
 
-    fn publish(&self) {
+    /// The list is complete.
+    fn replace(&mut self, listed: BTreeMap<String, Option<WolConfig>>) {
+        if self.gate.is_open() && listed == self.known {
+            return;
+        }
+        self.known = listed;
+        self.publish(true);
+        self.gate.open();
+    }
+
+    /// Puts the configs into force: fetched by the watch, planned by [`plan`], applied to the
+    /// directory and the agents. Where only a status changed, there is nothing to apply.
+    fn publish(&self, apply: bool) {
         let readable: BTreeMap<String, WolConfig> = self
             .known
             .iter()
@@ -246,7 +303,29 @@ impl Configs {
             settings,
             problems,
         } = plan(&readable, self.windows);
-        for finding in &problems {
+        if apply {
+            self.log(&problems, &settings);
+            self.directory.set_grants(grants);
+            self.settings.send_if_modified(|(generation, current)| {
+                let differs = *generation == 0 || **current != settings;
+                if differs {
+                    *generation += 1;
+                    *current = Arc::new(settings);
+                }
+                differs
+            });
+        }
+        self.metrics.problems(problems.len());
+        self.metrics
+            .unreadable(Watched::WolConfigs, self.known.len() - readable.len());
+        self.in_force.send_replace(Arc::new(InForce {
+            configs: readable,
+            findings: problems,
+        }));
+    }
+
+    fn log(&self, problems: &[Finding], settings: &Settings) {
+        for finding in problems {
             let error: &dyn std::error::Error = &finding.problem;
             tracing::warn!(config = %finding.config, error, "part of a WolConfig has no effect");
         }
@@ -259,18 +338,18 @@ impl Configs {
                 "took in the WolConfigs"
             );
         }
-        self.directory.set_grants(grants);
-        self.settings.send_if_modified(|(generation, current)| {
-            let differs = *generation == 0 || **current != settings;
-            if differs {
-                *generation += 1;
-                *current = Arc::new(settings);
-            }
-            differs
-        });
-        self.metrics.problems(problems.len());
-        self.metrics
-            .unreadable(Watched::WolConfigs, self.known.len() - readable.len());
+    }
+}
+
+/// Whether nothing but what managers write has changed.
+fn is_same_spec(before: Option<&WolConfig>, after: Option<&WolConfig>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            before.metadata.uid == after.metadata.uid
+                && before.metadata.generation == after.metadata.generation
+                && before.spec == after.spec
+        }
+        (before, after) => before.is_none() && after.is_none(),
     }
 }
 

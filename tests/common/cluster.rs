@@ -209,7 +209,7 @@ impl Cluster {
         let admin = free_tcp();
         let (grpc_text, admin_text) = (grpc.to_string(), admin.to_string());
         let mut args = vec!["manager", "--insecure", "--grpc-bind", &grpc_text];
-        args.extend(["--admin-bind", &admin_text]);
+        args.extend(["--admin-bind", &admin_text, "--namespace", "default"]);
         args.extend(flags);
         let mut command = std::process::Command::new(&self.program);
         command.args(args).env("KUBECONFIG", &self.kubeconfig);
@@ -224,6 +224,20 @@ impl Cluster {
     /// Starts an agent of a node and waits until it has the manager's settings.
     pub fn agent(&self, node: &str, manager: &Manager, port: u16) -> Agent {
         let agent = self.agent_at(node, manager.grpc, port, &[]);
+        agent.configured();
+        agent
+    }
+
+    /// Starts an agent that listens where its manager says, and waits until it has been told.
+    pub fn free_agent(&self, node: &str, manager: &Manager) -> Agent {
+        let manager = manager.grpc.to_string();
+        let mut args = vec!["agent", "--insecure", "--no-raw", "--node-name", node];
+        args.extend(["--manager", &manager]);
+        let agent = Agent {
+            process: Process::spawn(node, &self.program, &args),
+            node: node.to_owned(),
+            port: 9,
+        };
         agent.configured();
         agent
     }

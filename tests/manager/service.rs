@@ -144,7 +144,7 @@ async fn a_configuration_is_pushed_when_it_changes_and_its_state_is_known() {
     };
     tokio::time::timeout(SOON, known).await.unwrap();
     let agents = bed.sessions.agents();
-    let trouble = agents[0].1.trouble.as_deref().unwrap();
+    let trouble = agents[0].1.trouble.clone().unwrap().to_string();
     assert!(trouble.contains("udp/4009: address in use"), "{trouble}");
     drop(agent);
     let left = async {

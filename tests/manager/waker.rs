@@ -78,6 +78,7 @@ impl Bed {
             starter: Starter::new(client, 10 * SECOND),
             events,
             journal: Arc::default(),
+            last_wakes: Arc::default(),
             metrics,
         };
         let (waker, queue) = Waker::new(limits(), tools.clone());
@@ -118,7 +119,7 @@ impl Bed {
     /// The watch brings a VM.
     fn brings(&self, vm: Vm) {
         let vm = self.directory.apply(vm, Instant::now()).expect("it is new");
-        self.changes.changed(&vm);
+        self.changes.changed(None, &vm);
     }
 
     async fn answer(&mut self) -> Answer {

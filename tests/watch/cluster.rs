@@ -61,7 +61,7 @@ pub(crate) struct Cluster {
 struct Told(Mutex<Vec<String>>);
 
 impl Observer for Told {
-    fn changed(&self, vm: &Arc<Vm>) {
+    fn changed(&self, _before: Option<&Arc<Vm>>, vm: &Arc<Vm>) {
         self.0.lock().unwrap().push(format!("changed {}", vm.key));
     }
 
@@ -113,12 +113,14 @@ impl Cluster {
             client: self.client.clone(),
             directory: Arc::clone(&self.directory),
             metrics: Metrics::register(&mut self.registry),
+            kubevirt: watch::Sender::new(true),
+            in_force: watch::Sender::default(),
             token: token.clone(),
         };
         let mut tasks = Tasks::new(token);
         let gate = self.readiness.gate("the first list of VirtualMachines");
         let observer = Arc::clone(&self.told);
-        tasks.spawn("vms", watch.clone().virtual_machines(observer, gate));
+        tasks.spawn("vms", watch.clone().virtual_machines(vec![observer], gate));
         let gate = self.readiness.gate("the first list of WolConfigs");
         let settings = self.settings.clone();
         let configs = watch.wol_configs(self.windows, settings, gate);

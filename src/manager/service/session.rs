@@ -14,7 +14,7 @@ use crate::{
     manager::{
         metrics::Verdict,
         report::{Reply, Report},
-        sessions::{AgentId, Membership, is_node_name},
+        sessions::{AgentId, Membership, Trouble, is_node_name},
     },
     rpc::{
         self,
@@ -41,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(200);
 /// The agent comes back to this replica after a random time up to this, in milliseconds.
 const RETRY_AFTER_MS: u64 = 2_000;
+/// Failed listeners of an agent that are kept.
+const MAX_LISTENERS: usize = 8;
 /// Characters of an agent's version and messages that are kept.
 const MAX_TEXT: usize = 200;
 
@@ -338,18 +340,15 @@ impl Session {
         let Some(membership) = &self.membership else {
             return;
         };
-        let failed: Vec<String> = status
-            .listeners
-            .iter()
-            .filter(|listener| !listener.error.is_empty())
-            .map(|listener| cut(&format!("{}: {}", listener.name, listener.error)))
-            .take(8)
-            .collect();
-        let trouble = if status.accepted && failed.is_empty() {
-            None
-        } else {
-            Some(cut(&format!("{} {}", status.message, failed.join("; "))))
+        let failed = status.listeners.iter().filter(|l| !l.error.is_empty());
+        let trouble = Trouble {
+            message: cut(&status.message),
+            listeners: failed
+                .map(|listener| (cut(&listener.name), cut(&listener.error)))
+                .take(MAX_LISTENERS)
+                .collect(),
         };
+        let trouble = (!status.accepted || trouble.is_any()).then_some(trouble);
         let (node, generation) = (&**membership.node(), status.generation);
         match &trouble {
             None => tracing::info!(node, generation, "agent configured"),
@@ -357,13 +356,11 @@ impl Session {
                 node,
                 generation,
                 accepted = status.accepted,
-                trouble,
+                %trouble,
                 "agent could not do all that was asked"
             ),
         }
-        if status.accepted {
-            membership.configured(generation, trouble);
-        }
+        membership.configured(status.accepted.then_some(generation), trouble);
     }
 
     fn ack(&mut self, (seq, answer): (u64, Answer)) -> manager_message::Body {

@@ -64,7 +64,7 @@ impl Changes {
 }
 
 impl Observer for Changes {
-    fn changed(&self, vm: &Arc<Vm>) {
+    fn changed(&self, _before: Option<&Arc<Vm>>, vm: &Arc<Vm>) {
         self.tell(&vm.uid, Some(vm));
     }
 

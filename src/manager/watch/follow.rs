@@ -37,12 +37,19 @@ const PERSON_DELAY: Duration = Duration::from_secs(10);
 /// After so long without a failure the next one counts as the first.
 const CALM: Duration = Duration::from_secs(60);
 
-/// Hands each event of a resource to `take`, for ever. A resource that the API server does not
-/// know looks like an empty list. Never ends by itself.
+/// What there is to know of a resource.
+pub(super) enum News<K> {
+    /// As the watcher brings it.
+    Event(Event<K>),
+    /// The API server does not know the resource.
+    Absent,
+}
+
+/// Hands the news of a resource to `take`, for ever. Never ends by itself.
 pub(super) async fn follow<K, F>(api: Api<K>, what: Watched, metrics: &Metrics, mut take: F)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    F: FnMut(Event<K>),
+    F: FnMut(News<K>),
 {
     let mut retry = Retry::default();
     loop {
@@ -56,7 +63,7 @@ where
                     if success && retry.recover() {
                         tracing::info!(resource = ?what, "watching again");
                     }
-                    take(event);
+                    take(News::Event(event));
                     continue;
                 }
                 Err(error) => error,
@@ -68,8 +75,7 @@ where
                 tracing::warn!(resource = ?what, reason = ?trouble, error, "{}", trouble.remedy(what));
             }
             if trouble == Trouble::Absent {
-                take(Event::Init);
-                take(Event::InitDone);
+                take(News::Absent);
             }
             sleep(retry.delay()).await;
             // The watcher would try to resume for ever where only a new list helps.

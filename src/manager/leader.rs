@@ -1,0 +1,298 @@
+//! Owns the Lease by which one replica at a time is the leader. Only what must not be done twice
+//! asks for it: the status of the `WolConfig`s and their Events. Wakes are served without it.
+//!
+//! As in client-go, nobody believes another's clock: a Lease has expired when it was seen unchanged
+//! for its whole duration. (`kube-lease-manager` compares the times in the Lease with its own
+//! clock, counts in whole seconds, and wants an API server when it is made.)
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::chain;
+
+/// The name of the Lease.
+const NAME: &str = "kubevirt-wol-manager";
+/// At the end the Lease is given back within this time.
+const RELEASED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the steps of an election take. Each is shorter than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The others wait for so long after the last sign of a leader.
+    pub lease: Duration,
+    /// The leader that cannot renew for so long is none any more.
+    pub renew: Duration,
+    /// The pause between two attempts.
+    pub retry: Duration,
+}
+
+/// Whether this replica is the leader.
+#[derive(Debug, Clone)]
+pub struct Leadership(watch::Receiver<Option<Instant>>);
+
+impl Leadership {
+    /// Makes the two ends: who elects, and who asks.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<Option<Instant>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// Whether this replica is the leader now. To be asked before each act: a renewal may have
+    /// failed since.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until the answer may be another one.
+    pub async fn changed(&mut self) {
+        let before = self.holds();
+        loop {
+            let until = *self.0.borrow_and_update();
+            let end = until.filter(|_| before).unwrap_or_else(far);
+            // Elapsed, renewed or taken away; the sender is never dropped before the process ends.
+            let _ = timeout_at(end, self.0.changed()).await;
+            if self.holds() != before {
+                return;
+            }
+        }
+    }
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(86_400)
+}
+
+/// Tries to become the leader, and to stay it.
+pub struct Elector {
+    api: Api<Lease>,
+    identity: String,
+    timing: Timing,
+    /// The Lease as it was last seen to change, and when that was.
+    seen: Option<(Lease, Instant)>,
+    held: watch::Sender<Option<Instant>>,
+    leading: Gauge,
+    /// The last trouble, which is told once.
+    trouble: Option<String>,
+}
+
+impl Elector {
+    /// An elector for the replica of this name; a name that two replicas share is no harm.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        replica: &str,
+        timing: Timing,
+        held: watch::Sender<Option<Instant>>,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity: format!("{replica}_{:016x}", fastrand::u64(..)),
+            timing,
+            seen: None,
+            held,
+            leading: Gauge::default(),
+            trouble: None,
+        }
+    }
+
+    /// Makes its metric known.
+    #[must_use]
+    pub fn registered(self, registry: &mut Registry) -> Self {
+        registry.register(
+            "leader",
+            "1 where this replica writes the status of the WolConfigs",
+            self.leading.clone(),
+        );
+        self
+    }
+
+    /// Takes part in the election until `token` is cancelled, and gives the Lease back then.
+    ///
+    /// # Errors
+    ///
+    /// None: without an API server there is no leader, and it tries on.
+    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let asked = Instant::now();
+            let result = match timeout(self.timing.renew, self.claim()).await {
+                Ok(result) => result,
+                Err(_) => Err("the API server does not answer".into()),
+            };
+            self.note(result, asked);
+            // With jitter, so that replicas that began together do not stay together.
+            let pause = self.timing.retry.mul_f64(1.0 - fastrand::f64() / 5.0);
+            let pause = tokio::time::sleep(pause);
+            if token.run_until_cancelled(pause).await.is_none() {
+                break;
+            }
+        }
+        if self.held.send_replace(None).is_some() {
+            // Where this fails, the others wait for the Lease to expire.
+            let _ = timeout(RELEASED_WITHIN, self.release()).await;
+            self.leading.set(0);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, result: Result<bool, String>, asked: Instant) {
+        let before = self.held.borrow().filter(|until| asked < *until);
+        let (until, trouble) = match result {
+            // Counted from before the request: the others count from when they see its effect.
+            Ok(true) => (Some(asked + self.timing.renew), None),
+            Ok(false) => (None, None),
+            Err(error) => (before, Some(error)),
+        };
+        if trouble != self.trouble {
+            match &trouble {
+                Some(error) => tracing::warn!(
+                    namespace = self.api.namespace(),
+                    error,
+                    "cannot take part in the election of a leader, which writes the status of the \
+                     WolConfigs; wakes are served nevertheless"
+                ),
+                None => tracing::info!("takes part in the election of a leader again"),
+            }
+            self.trouble = trouble;
+        }
+        if before.is_some() != until.is_some() {
+            tracing::info!(leader = until.is_some(), "leadership changed");
+        }
+        self.leading.set(i64::from(until.is_some()));
+        self.held.send_replace(until);
+    }
+
+    /// One attempt to get or to renew the Lease; says whether it is ours.
+    async fn claim(&mut self) -> Result<bool, String> {
+        // The leader knows its Lease; only who is none has to look.
+        if self.is_ours() {
+            return self.renew().await;
+        }
+        let found = self
+            .api
+            .get_opt(NAME)
+            .await
+            .map_err(|error| chain(&error))?;
+        let Some(found) = found else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(NAME.into()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(self.spec(None)),
+            };
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            return self.settled(created);
+        };
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        let known = self.seen.as_ref();
+        let changed = known.is_none_or(|(seen, _)| version(seen) != version(&found));
+        if changed {
+            self.seen = Some((found.clone(), Instant::now()));
+        }
+        if self.is_free(&found) {
+            self.renew().await
+        } else {
+            Ok(false)
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        let holder = self.seen.as_ref().and_then(|(lease, _)| holder(lease));
+        holder == Some(&self.identity)
+    }
+
+    fn is_free(&self, lease: &Lease) -> bool {
+        let duration = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
+        let duration = duration.and_then(|seconds| u64::try_from(seconds).ok());
+        let duration = duration.map_or(self.timing.lease, Duration::from_secs);
+        let unchanged = self
+            .seen
+            .as_ref()
+            .is_some_and(|(_, at)| at.elapsed() >= duration);
+        holder(lease).is_none_or(String::is_empty) || unchanged
+    }
+
+    /// Writes our name into the Lease, unless somebody was faster.
+    async fn renew(&mut self) -> Result<bool, String> {
+        let Some((lease, _)) = &self.seen else {
+            return Ok(false);
+        };
+        let lease = Lease {
+            metadata: lease.metadata.clone(),
+            spec: Some(self.spec(lease.spec.as_ref())),
+        };
+        let replaced = self.api.replace(NAME, &PostParams::default(), &lease).await;
+        self.settled(replaced)
+    }
+
+    fn settled(&mut self, written: kube::Result<Lease>) -> Result<bool, String> {
+        match written {
+            Ok(lease) => {
+                self.seen = Some((lease, Instant::now()));
+                Ok(true)
+            }
+            // Somebody was faster, or has deleted it: look again next time.
+            Err(kube::Error::Api(status)) if status.code == 409 || is_deleted(&status) => {
+                self.seen = None;
+                Ok(false)
+            }
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let kept = before.filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            acquire_time: kept.map_or(Some(now.clone()), |spec| spec.acquire_time.clone()),
+            lease_transitions: Some(transitions + i32::from(before.is_some() && kept.is_none())),
+            renew_time: Some(now),
+            lease_duration_seconds: i32::try_from(self.timing.lease.as_millis().div_ceil(1_000))
+                .ok(),
+            ..LeaseSpec::default()
+        }
+    }
+
+    async fn release(&self) -> kube::Result<()> {
+        let Some((lease, _)) = &self.seen else {
+            return Ok(());
+        };
+        let mut lease = lease.clone();
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+        }
+        self.api
+            .replace(NAME, &PostParams::default(), &lease)
+            .await?;
+        tracing::info!("gave the leadership back");
+        Ok(())
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&String> {
+    lease.spec.as_ref()?.holder_identity.as_ref()
+}
+
+/// Whether the Lease that was to be replaced is gone. A missing namespace is another matter.
+fn is_deleted(status: &kube::core::Status) -> bool {
+    let kind = status.details.as_ref().map(|details| &*details.kind);
+    status.code == 404 && kind == Some("leases")
+}

@@ -1,0 +1,333 @@
+//! Owns the status of the `WolConfig`s: one pass over all of them whenever something changed.
+//!
+//! The watch has fetched the configs, made the plan and put it into force before it comes here
+//! (`manager::watch`, `manager::config`), on every replica and without waiting. Here the leader
+//! looks at what has come of it ([`Census`], agents, DaemonSet), says it ([`status`]), and writes
+//! what differs.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{api::apps::v1::DaemonSet, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::chain,
+    crd::{WolConfig, WolConfigStatus},
+    manager::{
+        census::Census,
+        directory::Directory,
+        dirty::Dirty,
+        leader::Leadership,
+        sessions::Sessions,
+        status::{DaemonSetSeen, Facts, SHOWN, status},
+        watch::InForce,
+    },
+};
+
+/// Who owns the fields that are written here.
+const MANAGER: &str = "kubevirt-wol-status";
+/// Changes that come together are looked at together.
+const GATHERED: Duration = Duration::from_millis(100);
+/// The pause between two passes.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after passes that failed.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// A call may take so long.
+const CALL: Duration = Duration::from_secs(10);
+/// After so long as the leader, an agent that has not connected will not soon.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// Where the facts come from.
+pub struct Sources {
+    /// Which VM is meant.
+    pub directory: Arc<Directory>,
+    /// What of it changed.
+    pub dirty: Arc<Dirty>,
+    /// The configs that are in force.
+    pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Whether the cluster has KubeVirt.
+    pub kubevirt: watch::Receiver<bool>,
+    /// The agents.
+    pub sessions: Arc<Sessions>,
+    /// Whether this replica is to write.
+    pub leadership: Leadership,
+}
+
+/// Names the agents' DaemonSet.
+#[derive(Debug, Clone)]
+pub struct DaemonSetName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Writes the status of the configs while this replica is the leader.
+pub struct Reconciler {
+    client: Client,
+    sources: Sources,
+    daemon_set: DaemonSetName,
+    agents: watch::Receiver<()>,
+    /// None where it has to be taken anew.
+    census: Option<Census>,
+    /// The status that was written last, by name: the watch may not have brought it back yet.
+    written: BTreeMap<String, (Option<String>, WolConfigStatus)>,
+    seen: Option<DaemonSetSeen>,
+    leading_since: Option<Instant>,
+    failures: u32,
+}
+
+impl Reconciler {
+    /// Makes it, doing nothing yet.
+    #[must_use]
+    pub fn new(client: Client, sources: Sources, daemon_set: DaemonSetName) -> Self {
+        Self {
+            agents: sources.sessions.subscribe(),
+            client,
+            sources,
+            daemon_set,
+            census: None,
+            written: BTreeMap::new(),
+            seen: None,
+            leading_since: None,
+            failures: 0,
+        }
+    }
+
+    /// Keeps the status of all configs up to date until `token` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// None: what cannot be written is tried again.
+    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+        token.run_until_cancelled(self.follow()).await;
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            self.changed().await;
+            tokio::time::sleep(GATHERED).await;
+            if !self.sources.leadership.holds() {
+                self.rest();
+                continue;
+            }
+            self.leading_since.get_or_insert_with(Instant::now);
+            self.failures = if self.pass().await {
+                0
+            } else {
+                self.failures + 1
+            };
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Forgets what another leader may change.
+    fn rest(&mut self) {
+        self.census = None;
+        self.written.clear();
+        self.seen = None;
+        self.leading_since = None;
+        self.failures = 0;
+    }
+
+    /// Waits until a pass may have something to say.
+    async fn changed(&mut self) {
+        let due = self.due();
+        let sources = &mut self.sources;
+        tokio::select! {
+            () = sources.dirty.some() => {}
+            _ = sources.in_force.changed() => {}
+            _ = sources.kubevirt.changed() => {}
+            _ = self.agents.changed() => self.seen = None,
+            () = sources.leadership.changed() => {}
+            () = sleep_until(due) => {}
+        }
+    }
+
+    /// When to look again although nothing changed.
+    fn due(&self) -> Instant {
+        let now = Instant::now();
+        let never = now + Duration::from_secs(86_400);
+        let Some(since) = self.leading_since else {
+            return never;
+        };
+        if self.failures > 0 {
+            return now + (PAUSE * 2_u32.pow(self.failures.min(5))).min(MAX_PAUSE);
+        }
+        // The numbers of a DaemonSet that is not complete are about to change, and nobody tells.
+        let incomplete = self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| seen.ready != seen.desired);
+        let settled = since + SETTLED;
+        if incomplete {
+            now + SETTLED
+        } else if now < settled {
+            settled
+        } else {
+            never
+        }
+    }
+
+    /// Fetches the facts, plans every status, and applies those that differ; false where something
+    /// could not be done.
+    async fn pass(&mut self) -> bool {
+        self.count();
+        let fetched = self.fetch().await;
+        let planned = self.plan();
+        let mut done = fetched;
+        for (config, wanted) in planned {
+            done &= self.apply(&config, wanted).await;
+        }
+        done
+    }
+
+    /// Brings the census up to date.
+    fn count(&mut self) {
+        let directory = &self.sources.directory;
+        let changed = self.sources.dirty.take();
+        match &mut self.census {
+            Some(census) if census.is_of(&directory.grants()) && !changed.all => {
+                census.update(directory, &changed.macs, &changed.vms);
+            }
+            census => *census = Some(Census::take(directory)),
+        }
+    }
+
+    /// Asks the API server for what no watch brings.
+    async fn fetch(&mut self) -> bool {
+        let complete = self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| seen.ready == seen.desired);
+        if complete {
+            return true;
+        }
+        let DaemonSetName { namespace, name } = &self.daemon_set;
+        let api = Api::<DaemonSet>::namespaced(self.client.clone(), namespace);
+        match timeout(CALL, api.get_opt(name)).await {
+            Ok(Ok(found)) => {
+                self.seen = found.map(|set| seen(name, &set));
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    error = chain(&error),
+                    "cannot read the DaemonSet"
+                );
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The statuses that differ from what they should be.
+    fn plan(&mut self) -> Vec<(WolConfig, WolConfigStatus)> {
+        let in_force = self.sources.in_force.borrow_and_update().clone();
+        self.written
+            .retain(|name, _| in_force.configs.contains_key(name));
+        let agents = self.sources.sessions.agents();
+        let now = Timestamp::now();
+        let mut wanted = Vec::new();
+        for (name, config) in &in_force.configs {
+            let config = self.newest(name, config);
+            let problems = in_force.findings.iter().filter(|f| *f.config == **name);
+            let census = self.census.as_ref();
+            let facts = Facts {
+                findings: census.and_then(|c| c.findings(name, &self.sources.directory, SHOWN)),
+                problems: problems.map(|finding| &finding.problem).collect(),
+                agents: &agents,
+                newest: self.sources.sessions.newest(),
+                settled: self
+                    .leading_since
+                    .is_some_and(|since| since.elapsed() >= SETTLED),
+                daemon_set: self.seen.clone(),
+                kubevirt: *self.sources.kubevirt.borrow(),
+                cache_age: Duration::ZERO,
+            };
+            let status = status(&config, &facts, now);
+            if config.status.as_ref() != Some(&status) {
+                wanted.push((config, status));
+            }
+        }
+        wanted
+    }
+
+    /// The config with the status that was written last, where the watch has not brought it yet.
+    fn newest(&mut self, name: &str, config: &WolConfig) -> WolConfig {
+        let number = |version: Option<&String>| version.and_then(|v| v.parse::<u64>().ok());
+        let known = number(config.metadata.resource_version.as_ref());
+        let mut config = config.clone();
+        if let Some((version, status)) = self.written.get(name) {
+            if known < number(version.as_ref()) {
+                config.status = Some(status.clone());
+            } else {
+                self.written.remove(name);
+            }
+        }
+        config
+    }
+
+    async fn apply(&mut self, config: &WolConfig, status: WolConfigStatus) -> bool {
+        if !self.sources.leadership.holds() {
+            return false;
+        }
+        let Some(name) = config.metadata.name.clone() else {
+            return true;
+        };
+        let api = Api::<WolConfig>::all(self.client.clone());
+        // Whose field lastWake is, is written elsewhere.
+        let own = WolConfigStatus {
+            last_wake: None,
+            ..status.clone()
+        };
+        let patch = json!({
+            "apiVersion": "wol.pillon.org/v1beta1",
+            "kind": "WolConfig",
+            // A config that was made anew does not get the status of the old one.
+            "metadata": {"uid": config.metadata.uid},
+            "status": own,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        match timeout(CALL, api.patch_status(&name, &params, &Patch::Apply(patch))).await {
+            Ok(Ok(patched)) => {
+                self.written
+                    .insert(name, (patched.metadata.resource_version, status));
+                true
+            }
+            // Deleted, or made anew: the watch tells.
+            Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    config = name,
+                    error = chain(&error),
+                    "cannot write a status"
+                );
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn seen(name: &str, set: &DaemonSet) -> DaemonSetSeen {
+    let status = set.status.clone().unwrap_or_default();
+    DaemonSetSeen {
+        name: name.to_owned(),
+        desired: status.desired_number_scheduled,
+        ready: status.number_ready,
+        available: status.number_available.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,196 @@
+//! Owns the conditions in a status: each is always there, and true or false for a reason.
+
+use std::{error::Error as _, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Facts;
+use crate::{
+    crd::{
+        WolConfig,
+        status::{AgentStatus, ConditionType},
+    },
+    manager::grant::{DEFAULT_CACHE_TTL, Problem},
+};
+
+/// Problems, nodes and addresses named in a message at most.
+const MAX_NAMED: usize = 3;
+
+/// What a condition says.
+struct Verdict {
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn no(reason: &'static str, message: &str) -> Self {
+        Self {
+            holds: false,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            holds: true,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// All conditions, in the order of their types.
+pub(super) fn conditions(
+    config: &WolConfig,
+    facts: &Facts<'_>,
+    agents: &AgentStatus,
+    now: &Time,
+) -> Vec<Condition> {
+    let all = [
+        (ConditionType::Ready, ready(facts, agents)),
+        (ConditionType::Degraded, degraded(facts, agents)),
+        (ConditionType::MacConflict, mac_conflict(facts)),
+        (ConditionType::CacheStale, cache_stale(config, facts)),
+        (ConditionType::AgentFieldsIgnored, agent_fields(config)),
+        (ConditionType::KubeVirtMissing, kubevirt_missing(facts)),
+    ];
+    all.into_iter()
+        .map(|(kind, verdict)| condition(config, kind, verdict, now))
+        .collect()
+}
+
+/// The time of its last transition stays where it does not change its mind.
+fn condition(config: &WolConfig, kind: ConditionType, verdict: Verdict, now: &Time) -> Condition {
+    let kind = kind.as_str();
+    let status = if verdict.holds { "True" } else { "False" };
+    let present = config.status.iter().flat_map(|status| &status.conditions);
+    let since = present
+        .filter(|condition| condition.type_ == kind && condition.status == status)
+        .map(|condition| condition.last_transition_time.clone())
+        .next();
+    Condition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: verdict.reason.into(),
+        message: verdict.message,
+        observed_generation: config.metadata.generation,
+        last_transition_time: since.unwrap_or_else(|| now.clone()),
+    }
+}
+
+fn ready(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
+    let locked = facts
+        .problems
+        .iter()
+        .find(|p| matches!(p, Problem::SecureOn(_)));
+    if !facts.kubevirt {
+        Verdict::no("KubeVirtMissing", "the cluster has no VirtualMachines")
+    } else if facts.findings.is_none() {
+        Verdict::no("Invalid", &told(&facts.problems))
+    } else if let Some(problem) = locked {
+        Verdict::no("SecureOnUnsupported", &problem.to_string())
+    } else if agents.connected == 0 && facts.settled {
+        Verdict::no("NoAgents", "no agent is connected, so no packet is heard")
+    } else {
+        Verdict::yes("Serving", "packets wake the VMs that have a mapping")
+    }
+}
+
+fn degraded(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
+    if !facts.problems.is_empty() {
+        Verdict::yes("InvalidFields", told(&facts.problems))
+    } else if !agents.troubled.is_empty() {
+        let nodes = agents.troubled.iter();
+        let named = nodes
+            .take(MAX_NAMED)
+            .map(|node| format!("{}: {}", node.node, node.reason));
+        let all = shortened(named.collect(), agents.troubled.len());
+        Verdict::yes("AgentsTroubled", all)
+    } else {
+        Verdict::no("AsExpected", "all of it is in force")
+    }
+}
+
+fn mac_conflict(facts: &Facts<'_>) -> Verdict {
+    let Some(found) = facts
+        .findings
+        .as_ref()
+        .filter(|found| found.conflicts_total > 0)
+    else {
+        return Verdict::no("NoConflict", "no two of its VMs have the same MAC address");
+    };
+    let named = found.conflicts.iter().take(MAX_NAMED).map(|(mac, vms)| {
+        let vms: Vec<String> = vms
+            .iter()
+            .take(MAX_NAMED)
+            .map(ToString::to_string)
+            .collect();
+        format!("{mac} is that of {}", vms.join(" and "))
+    });
+    let all = shortened(named.collect(), found.conflicts_total);
+    Verdict::yes(
+        "SharedAddress",
+        format!("none of these VMs is woken: {all}"),
+    )
+}
+
+fn cache_stale(config: &WolConfig, facts: &Facts<'_>) -> Verdict {
+    let ttl = config
+        .spec
+        .cache_ttl
+        .and_then(|ttl| u64::try_from(ttl).ok());
+    let ttl = ttl.map_or(DEFAULT_CACHE_TTL, Duration::from_secs);
+    if facts.cache_age > ttl {
+        let message = format!(
+            "VirtualMachines or WolConfigs cannot be watched, for longer than cacheTTL ({} s): \
+             wakes wait until they can",
+            ttl.as_secs()
+        );
+        Verdict::yes("NoContact", message)
+    } else {
+        Verdict::no("InContact", "what is known of the VMs is recent enough")
+    }
+}
+
+fn agent_fields(config: &WolConfig) -> Verdict {
+    if config.spec.agent.is_some() {
+        Verdict::yes(
+            "SetElsewhere",
+            "spec.agent has no effect: agents are a DaemonSet of their own, whose manifest or Helm \
+             values say where and how they run",
+        )
+    } else {
+        Verdict::no("NotSet", "spec.agent is not set")
+    }
+}
+
+fn kubevirt_missing(facts: &Facts<'_>) -> Verdict {
+    if facts.kubevirt {
+        Verdict::no("Installed", "the cluster has VirtualMachines")
+    } else {
+        let message = "the API server does not know VirtualMachines; install KubeVirt";
+        Verdict::yes("NotInstalled", message)
+    }
+}
+
+fn told(problems: &[&Problem]) -> String {
+    let named = problems.iter().take(MAX_NAMED).map(|problem| {
+        problem.source().map_or_else(
+            || problem.to_string(),
+            |cause| format!("{problem}: {cause}"),
+        )
+    });
+    shortened(named.collect(), problems.len())
+}
+
+fn shortened(named: Vec<String>, total: usize) -> String {
+    let more = total.saturating_sub(named.len());
+    let text = named.join("; ");
+    if more == 0 {
+        text
+    } else {
+        format!("{text}; and {more} more")
+    }
+}
