@@ -209,7 +209,10 @@ impl Cluster {
         let admin = free_tcp();
         let (grpc_text, admin_text) = (grpc.to_string(), admin.to_string());
         let mut args = vec!["manager", "--insecure", "--grpc-bind", &grpc_text];
-        args.extend(["--admin-bind", &admin_text, "--namespace", "default"]);
+        args.extend(["--admin-bind", &admin_text]);
+        if !flags.contains(&"--namespace") {
+            args.extend(["--namespace", "default"]);
+        }
         args.extend(flags);
         let mut command = std::process::Command::new(&self.program);
         command.args(args).env("KUBECONFIG", &self.kubeconfig);

@@ -130,6 +130,10 @@ pub(crate) fn ownership() -> Vec<Step> {
         ),
         apply(n, json!({"mode": "A", "m": {"x": "1"}})),
         apply(n, json!({"mode": "A"})),
+        // An empty map that is filled later is no field that was given up.
+        apply(n, json!({"mode": "A", "m": {}})),
+        apply(n, json!({"mode": "A", "m": {"x": "1"}})),
+        apply(n, json!({"mode": "A"})),
         apply(n, json!({"mode": "A", "junk": 1})),
         patch(format!("{THINGS}/s/status?{n}"), APPLY, &status),
         patch(

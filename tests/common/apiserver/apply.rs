@@ -109,7 +109,8 @@ pub fn merge(call: &Call, old: &Value, wanted: &Value) -> Result<Value, Failure>
         .map(|last| last.time.clone())
         .unwrap_or_default();
     if let Some(last) = last {
-        let dropped = last.fields.minus(&owner.fields).minus(&held);
+        let said = owner.fields.clone().union(&held).with_holders();
+        let dropped = last.fields.minus(&said);
         new = dropped.cut(types, &new);
         if last.fields == owner.fields {
             owner.time = last.time;

@@ -199,6 +199,16 @@ impl Fields {
         self.filter(other, |mine, theirs| mine && !theirs)
     }
 
+    /// With what holds others as a member, too: who says what is in a map says that there is one.
+    #[must_use]
+    pub fn with_holders(mut self) -> Self {
+        for node in self.0.values_mut() {
+            node.member = true;
+            node.below = std::mem::take(&mut node.below).with_holders();
+        }
+        self
+    }
+
     #[must_use]
     pub fn both(&self, other: &Self) -> Self {
         self.filter(other, |mine, theirs| mine && theirs)
