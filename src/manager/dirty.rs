@@ -92,4 +92,5 @@ fn is_same_to_configs(before: &Vm, after: &Vm) -> bool {
         && before.labels == after.labels
         && before.strategy == after.strategy
         && before.power.is_candidate() == after.power.is_candidate()
+        && before.power.is_gone() == after.power.is_gone()
 }

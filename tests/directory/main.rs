@@ -5,6 +5,7 @@
     reason = "a fixture that breaks has to fail the test"
 )]
 
+mod census;
 mod changes;
 mod fixture;
 mod model;
