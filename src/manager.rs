@@ -19,7 +19,10 @@ pub mod vm;
 pub mod waker;
 pub mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::SignedDuration;
@@ -49,7 +52,7 @@ use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use waker::{Freshness, Front, Tools, Waker};
-use watch::Watch;
+use watch::{Contact, Watch};
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
 const MAX_INTENTS: usize = 4_096;
@@ -101,7 +104,6 @@ pub async fn serve(
 struct Manager {
     registry: Registry,
     readiness: Readiness,
-    starter: Starter,
     scribe: Scribe,
     watch: Watch,
     windows: Windows,
@@ -125,7 +127,6 @@ impl Manager {
             dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
             event_ttl: limits.event_ttl,
         };
-        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
         let mut registry = telemetry::registry();
         let metrics = Metrics::new(&mut registry);
         metrics.insecure.set(i64::from(args.insecure));
@@ -134,15 +135,20 @@ impl Manager {
             .map(|name| readiness.gate(name));
         let replica: Arc<str> = args.replica_id.into();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
+        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
+        let contact = Contact::new(Instant::now());
+        contact.register(&mut registry);
         let watch = Watch {
             client,
             directory: Arc::new(Directory::new()),
+            contact: contact.clone(),
             metrics: watch::Metrics::register(&mut registry),
             token: token.clone(),
         };
         let tools = Tools {
             directory: watch.directory.clone(),
-            starter: starter.clone(),
+            contact,
+            starter,
             events,
             journal: Arc::default(),
             metrics: metrics.clone(),
@@ -160,7 +166,6 @@ impl Manager {
         };
         Ok(Self {
             registry,
-            starter,
             scribe,
             watch,
             windows,
@@ -186,7 +191,7 @@ impl Manager {
         );
         tasks.spawn("events", self.scribe.run(last));
         tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
-        tasks.spawn("connection", self.starter.keep_warm(token.clone()));
+        tasks.spawn("staleness", self.watch.clone().staleness());
         tasks.spawn(
             "virtual machines",
             self.watch

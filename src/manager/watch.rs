@@ -1,8 +1,10 @@
 //! Owns the watches of `VirtualMachine` and `WolConfig`, which keep the directory and the agents'
 //! settings up to date for as long as the manager runs, whatever the API server does.
 
+mod contact;
 mod follow;
 mod metrics;
+mod stale;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,6 +29,7 @@ use crate::{
     settings::Settings,
 };
 
+pub use contact::Contact;
 pub use metrics::{Metrics, Watched};
 
 /// Who wants to know of each change of a VM, after the directory has it. Called from the watch:
@@ -45,6 +48,8 @@ pub struct Watch {
     pub client: Client,
     /// What the watches fill.
     pub directory: Arc<Directory>,
+    /// Where they note that they are in contact.
+    pub contact: Contact,
     /// What they count.
     pub metrics: Metrics,
     /// Ends them.
@@ -70,8 +75,9 @@ impl Watch {
             metrics: self.metrics.clone(),
             unreadable: HashSet::new(),
         };
-        let api = Api::<VirtualMachine>::all(self.client);
-        let watch = follow::follow(api, Watched::VirtualMachines, &self.metrics, |event| {
+        let what = Watched::VirtualMachines;
+        let api = Api::<VirtualMachine>::all(self.contact.noted_by(self.client, what));
+        let watch = follow::follow(api, what, &self.metrics, &self.contact, |event| {
             machines.take(event);
         });
         self.token.run_until_cancelled(watch).await;
@@ -99,8 +105,10 @@ impl Watch {
             listed: BTreeMap::new(),
             known: BTreeMap::new(),
         };
-        let api = Api::<DeserializeGuard<WolConfig>>::all(self.client);
-        let watch = follow::follow(api, Watched::WolConfigs, &self.metrics, |event| {
+        let what = Watched::WolConfigs;
+        let client = self.contact.noted_by(self.client, what);
+        let api = Api::<DeserializeGuard<WolConfig>>::all(client);
+        let watch = follow::follow(api, what, &self.metrics, &self.contact, |event| {
             configs.take(event);
         });
         self.token.run_until_cancelled(watch).await;

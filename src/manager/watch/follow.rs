@@ -14,7 +14,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
-use super::metrics::{Metrics, Trouble, Watched};
+use super::{
+    contact::{Contact, now},
+    metrics::{Metrics, Trouble, Watched},
+};
 use crate::cluster::chain;
 
 /// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
@@ -39,8 +42,13 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Hands each event of a resource to `take`, for ever. A resource that the API server does not
 /// know looks like an empty list. Never ends by itself.
-pub(super) async fn follow<K, F>(api: Api<K>, what: Watched, metrics: &Metrics, mut take: F)
-where
+pub(super) async fn follow<K, F>(
+    api: Api<K>,
+    what: Watched,
+    metrics: &Metrics,
+    contact: &Contact,
+    mut take: F,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: FnMut(Event<K>),
 {
@@ -57,6 +65,9 @@ where
                         tracing::info!(resource = ?what, "watching again");
                     }
                     take(event);
+                    if success {
+                        contact.made(what, now());
+                    }
                     continue;
                 }
                 Err(error) => error,
@@ -70,6 +81,9 @@ where
             if trouble == Trouble::Absent {
                 take(Event::Init);
                 take(Event::InitDone);
+                contact.made(what, now());
+            } else {
+                contact.lost(what, trouble == Trouble::Expired);
             }
             sleep(retry.delay()).await;
             // The watcher would try to resume for ever where only a new list helps.
