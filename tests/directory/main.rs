@@ -9,3 +9,4 @@ mod changes;
 mod fixture;
 mod model;
 mod selection;
+mod staleness;

@@ -23,8 +23,9 @@ use super::metrics::Watched;
 /// longer silence is none of a healthy one, whether or not something has failed yet.
 const SILENCE: Duration = Duration::from_secs(40);
 
-/// The server begins its answer to a list or a watch within this time, or has hung.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The server begins its answer to a list or a watch within this time, after which it gives up on
+/// most requests itself, or has hung.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long ago the directory was known to be true. Cheap to clone; all clones are one.
 ///
@@ -92,7 +93,7 @@ impl Contact {
 
     /// Everything up to `now` is known: a list is complete, a watch brought an event, or the
     /// resource does not exist.
-    pub(super) fn made(&self, what: Watched, now: Instant) {
+    pub fn made(&self, what: Watched, now: Instant) {
         let link = &mut self.links()[what as usize];
         link.last = now;
         link.connected = true;
@@ -184,6 +185,13 @@ impl Collector for Contact {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        future::{pending, ready},
+        sync::atomic::{AtomicU16, Ordering},
+    };
+
+    use http::Response;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -256,5 +264,46 @@ mod tests {
     fn before_the_first_list_nothing_is_known() {
         let start = Instant::now();
         assert_eq!(Contact::new(start).age(start + 5 * SECOND), 5 * SECOND);
+    }
+
+    async fn ask(client: &Client, query: &str) -> Result<(), Error> {
+        let request = Request::get(format!("/apis/kubevirt.io/v1/virtualmachines?{query}"));
+        client
+            .send(request.body(Body::empty()).unwrap())
+            .await
+            .map(drop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_watch_that_is_let_in_is_contact() {
+        let code = Arc::new(AtomicU16::new(200));
+        let server = code.clone();
+        let server = service_fn(move |_: Request<Body>| {
+            let answer = Response::builder().status(server.load(Ordering::Relaxed));
+            ready(answer.body(Body::empty()))
+        });
+        let start = now();
+        let contact = watching(start);
+        let what = Watched::VirtualMachines;
+        contact.lost(what, false);
+        let client = contact.noted_by(Client::new(server, "default"), what);
+        let well = || contact.age(start + SECOND).is_zero();
+        ask(&client, "limit=250").await.unwrap();
+        assert!(!well(), "a page of a list is not all of it");
+        code.store(403, Ordering::Relaxed);
+        ask(&client, "limit=1&watch=true").await.unwrap();
+        assert!(!well(), "who is refused hears nothing");
+        code.store(200, Ordering::Relaxed);
+        ask(&client, "limit=1&watch=true").await.unwrap();
+        assert!(well());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_not_waited_for_without_end() {
+        let silent = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Error>>());
+        let silent = Client::new(silent, "default");
+        let client = watching(now()).noted_by(silent, Watched::WolConfigs);
+        let answer = timeout(2 * ANSWER, ask(&client, "watch=true")).await;
+        assert!(matches!(answer, Ok(Err(Error::Service(_)))));
     }
 }
