@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{A_WHILE, MAC, NS, OTHER, ready, starts, wakes_soon};
 use crate::common::{
+    apiserver::Request,
     cluster::{Cluster, Manager, SOON, eventually},
     kubevirt::vm::vm,
 };
@@ -38,7 +39,7 @@ pub(crate) async fn an_outage_within_the_cache_ttl_changes_no_answer(c: &Cluster
     c.cut_off(false);
     c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
     assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
-    assert_eq!(manager.metric(PUT_OFF), 0.0);
+    assert!(manager.metric(PUT_OFF) < 0.5);
     reaches(&manager, broken, 1.0).await;
 }
 
@@ -63,7 +64,8 @@ pub(crate) async fn past_its_cache_ttl_the_manager_waits_to_know_what_it_missed(
         manager.metric(PUT_OFF) >= 2.0
     })
     .await;
-    assert_eq!(manager.metric(NOT_FOUND), refused, "it cannot be known");
+    let unknown = manager.metric(NOT_FOUND) < refused + 0.5;
+    assert!(unknown, "it cannot be known");
     c.cut_off(false);
     c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
     assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
@@ -116,7 +118,7 @@ pub(crate) async fn an_idle_manager_asks_the_api_for_nothing_but_changes(c: &Clu
     let own = server.requests().into_iter().filter(|request| {
         request.user_agent.starts_with("kubevirt-wol/") && !request.path.contains("/leases")
     });
-    let (watches, others): (Vec<_>, Vec<_>) = own.partition(|request| request.is_watch());
+    let (watches, others): (Vec<_>, Vec<_>) = own.partition(Request::is_watch);
     assert!(watches.len() >= 2, "{watches:?}");
     let mut others: Vec<_> = others
         .iter()
