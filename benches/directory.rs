@@ -6,7 +6,11 @@
     reason = "a fixture that breaks has to stop the bench"
 )]
 
-use std::{fs, hint::black_box, time::Instant};
+use std::{
+    fs,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use divan::{Bencher, counter::ItemsCount};
 use kube::core::DeserializeGuard;
@@ -90,7 +94,7 @@ fn look_up(bencher: Bencher<'_, '_>, vms: u32) {
         .counter(ItemsCount::new(wakes.len()))
         .bench_local(|| {
             for wake in &mut wakes {
-                black_box(directory.look_up(wake));
+                black_box(directory.look_up(wake, Duration::ZERO));
             }
         });
 }
@@ -100,7 +104,7 @@ fn look_up(bencher: Bencher<'_, '_>, vms: u32) {
 fn look_up_unknown(bencher: Bencher<'_, '_>, vms: u32) {
     let directory = filled(vms);
     let unknown = wake(2 * vms + 1);
-    bencher.bench_local(|| black_box(directory.look_up(&unknown)));
+    bencher.bench_local(|| black_box(directory.look_up(&unknown, Duration::ZERO)));
 }
 
 /// A new list in which nothing has changed.

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use anyhow::{Context as _, anyhow};
+use http::{HeaderValue, header};
 use kube::{Client, Config, config::InferConfigError};
 
 /// Characters of an error's text that are told.
@@ -18,6 +19,9 @@ pub async fn config() -> anyhow::Result<Config> {
     let mut config = Config::infer().await.map_err(no_config)?;
     // A call that is repeated unseen would start a VM long after its wake was given up.
     config.default_retry = false;
+    // For who reads the audit log of the API server.
+    let agent = HeaderValue::from_static(concat!("kubevirt-wol/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((header::USER_AGENT, agent));
     Ok(config)
 }
 

@@ -85,8 +85,10 @@ pub struct WolConfigSpec {
     #[schemars(range(min = 1, max = 65535))]
     pub wol_port: Option<i32>,
 
-    /// For how many seconds what is known of VMs may still be used while the API server is away.
-    /// Not acted on yet: this version uses it for as long as the API server is away.
+    /// For how many seconds this config may be acted on while the API server is away, so that
+    /// changes of VMs and configs do not arrive. After that a packet is put off, not refused, and
+    /// wakes nothing by this config until the API server is back. While it is there, the time does
+    /// not count.
     #[serde(rename = "cacheTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = i32::MAX), extend("default" = 300))]
     pub cache_ttl: Option<i64>,

@@ -12,6 +12,7 @@ pub mod leader;
 pub mod legacy;
 pub mod marks;
 pub mod metrics;
+pub mod options;
 pub mod pulse;
 pub mod reconcile;
 pub mod report;
@@ -25,17 +26,15 @@ pub mod vm;
 pub mod waker;
 pub mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::jiff::SignedDuration;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    UsageError,
     admin::{self, Gate, Readiness},
     cli::ManagerArgs,
     cluster,
@@ -45,27 +44,22 @@ use crate::{
 };
 
 use config::Windows;
-use directory::Directory;
 use dirty::Dirty;
 use events::{Events, Scribe};
 use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
-use leader::{Elector, Leadership, Timing};
+use leader::{Elector, Leadership};
 use legacy::Legacy;
 use metrics::Metrics;
+use options::Options;
 use pulse::Pulse;
-use reconcile::{DaemonSetName, Reconciler, Sources};
+use reconcile::{Reconciler, Sources};
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use waker::{Freshness, Front, Tools, Waker};
-use watch::{InForce, Watch};
-
-/// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
-const MAX_INTENTS: usize = 4_096;
-/// Agents that wait for an answer at most, over all wakes.
-const MAX_REPORTERS: usize = 131_072;
+use watch::Watch;
 
 /// Serves agents until `token` is cancelled.
 ///
@@ -105,14 +99,49 @@ pub async fn serve(
     (grpc, admin): (TcpListener, TcpListener),
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    Manager::new(args, client, grpc, token)?.run(admin).await
+    let options = Options::try_from(args)?;
+    Manager::new(options, client, grpc, token).run(admin).await
+}
+
+/// What writes the status of the configs, on the leader.
+struct Status {
+    dirty: Arc<Dirty>,
+    elector: Elector,
+    reconciler: Reconciler,
+}
+
+impl Status {
+    fn new(options: &Options, client: &Client, watch: &Watch, sessions: Arc<Sessions>) -> Self {
+        let Options {
+            replica,
+            timing,
+            daemon_set,
+            ..
+        } = options;
+        let dirty = Arc::new(Dirty::default());
+        let (held, leadership) = Leadership::channel();
+        let namespace = &daemon_set.namespace;
+        let sources = Sources {
+            directory: watch.directory.clone(),
+            dirty: dirty.clone(),
+            in_force: watch.in_force.subscribe(),
+            kubevirt: watch.kubevirt.subscribe(),
+            stale: watch.stale.subscribe(),
+            sessions,
+            leadership,
+        };
+        Self {
+            dirty,
+            elector: Elector::new(client.clone(), namespace, replica, *timing, held),
+            reconciler: Reconciler::new(client.clone(), sources, daemon_set.clone()),
+        }
+    }
 }
 
 /// All parts, connected with each other and not running yet.
 struct Manager {
     registry: Registry,
     readiness: Readiness,
-    starter: Starter,
     scribe: Scribe,
     watch: Watch,
     windows: Windows,
@@ -121,96 +150,59 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
-    dirty: Arc<Dirty>,
-    elector: Elector,
-    reconciler: Reconciler,
+    status: Status,
     last_wakes: LastWakeWriter,
     token: CancellationToken,
 }
 
 impl Manager {
-    fn new(
-        args: ManagerArgs,
-        client: Client,
-        grpc: TcpListener,
-        token: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let limits = limits(&args)?;
-        let timing = timing(&args)?;
-        let windows = Windows {
-            dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
-            event_ttl: limits.event_ttl,
-        };
-        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
+    fn new(options: Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
         let mut registry = telemetry::registry();
         let metrics = Metrics::new(&mut registry);
-        metrics.insecure.set(i64::from(args.insecure));
+        metrics.insecure.set(i64::from(options.insecure));
         let readiness = Readiness::default();
         let listed = ["the list of virtual machines", "the list of WolConfigs"]
             .map(|name| readiness.gate(name));
-        let replica: Arc<str> = args.replica_id.into();
+        let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let watch = Watch {
-            client: client.clone(),
-            directory: Arc::new(Directory::new()),
-            metrics: watch::Metrics::register(&mut registry),
-            // Until the first list says so.
-            kubevirt: channel::Sender::new(true),
-            in_force: channel::Sender::new(Arc::new(InForce::default())),
-            token: token.clone(),
-        };
+        let watch = Watch::new(client.clone(), &mut registry, token.clone());
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
-            starter: starter.clone(),
+            contact: watch.contact.clone(),
+            starter: Starter::new(client.clone(), options.start_timeout),
             events,
             journal: Arc::default(),
             last_wakes: last_wakes.clone(),
             metrics: metrics.clone(),
         };
-        let (sender, settings) = channel::channel((0, Arc::new(Settings::default())));
-        let (waker, reports) = wakes(limits, tools, listed.to_vec());
+        let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
+        let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
         let agents = Agents {
-            replica: replica.clone(),
-            settings,
+            replica,
+            settings: pushed,
             reports,
             sessions: Sessions::new(metrics.clone()),
             metrics,
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let dirty = Arc::new(Dirty::default());
-        let (held, leadership) = Leadership::channel();
-        let elector = Elector::new(client.clone(), &args.namespace, &replica, timing, held);
-        let sources = Sources {
-            directory: watch.directory.clone(),
-            dirty: dirty.clone(),
-            in_force: watch.in_force.subscribe(),
-            kubevirt: watch.kubevirt.subscribe(),
-            sessions: agents.sessions.clone(),
-            leadership,
-        };
-        let daemon_set = DaemonSetName {
-            namespace: args.namespace,
-            name: args.agent_daemon_set,
-        };
-        Ok(Self {
-            elector: elector.registered(&mut registry),
-            reconciler: Reconciler::new(client.clone(), sources, daemon_set),
-            last_wakes: LastWakeWriter::new(client, last_wakes),
-            dirty,
+        let status = Status::new(&options, &client, &watch, agents.sessions.clone());
+        status.elector.register(&mut registry);
+        Self {
             registry,
-            starter,
             scribe,
             watch,
-            windows,
-            settings: sender,
+            windows: options.windows,
+            settings,
             listed,
             waker,
+            status,
+            last_wakes: LastWakeWriter::new(client, last_wakes),
             server: server(grpc, agents, &readiness),
             readiness,
             token,
-        })
+        }
     }
 
     async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
@@ -226,16 +218,16 @@ impl Manager {
         );
         tasks.spawn("events", self.scribe.run(last.clone()));
         // Given back when nothing is done any more that needs it.
-        tasks.spawn("leader", self.elector.run(last));
-        tasks.spawn("status", self.reconciler.run(token.clone()));
+        tasks.spawn("leader", self.status.elector.run(last));
+        tasks.spawn("status", self.status.reconciler.run(token.clone()));
         tasks.spawn("last wakes", self.last_wakes.run(token.clone()));
         tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
-        tasks.spawn("connection", self.starter.keep_warm(token.clone()));
+        tasks.spawn("staleness", self.watch.clone().staleness());
         tasks.spawn(
             "virtual machines",
             self.watch
                 .clone()
-                .virtual_machines(vec![self.waker.changes(), self.dirty], vms),
+                .virtual_machines(vec![self.waker.changes(), self.status.dirty], vms),
         );
         tasks.spawn(
             "configs",
@@ -276,40 +268,4 @@ fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Serve
         },
         agents,
     }
-}
-
-fn limits(args: &ManagerArgs) -> anyhow::Result<Limits> {
-    Ok(Limits {
-        wake_deadline: time("--wake-deadline", args.wake_deadline)?,
-        event_ttl: time("--event-ttl", args.event_ttl)?,
-        dedup_window: time("--dedup-window", args.dedup_window)?,
-        concurrency: usize::try_from(args.start_concurrency)?,
-        rate: args.start_rate,
-        burst: args.start_burst,
-        intents: MAX_INTENTS,
-        reporters: MAX_REPORTERS,
-    })
-}
-
-fn timing(args: &ManagerArgs) -> anyhow::Result<Timing> {
-    let timing = Timing {
-        lease: time("--lease-duration", args.lease_duration)?,
-        renew: time("--lease-renew-deadline", args.lease_renew_deadline)?,
-        retry: time("--lease-retry-period", args.lease_retry_period)?,
-    };
-    if timing.lease <= timing.renew || timing.renew <= timing.retry {
-        bail!(UsageError::new(
-            "--lease-duration must be longer than --lease-renew-deadline, and that longer than \
-             --lease-retry-period"
-        ));
-    }
-    Ok(timing)
-}
-
-/// Reads a time of the command line.
-fn time(flag: &str, value: SignedDuration) -> anyhow::Result<Duration> {
-    Duration::try_from(value)
-        .ok()
-        .filter(|time| !time.is_zero())
-        .with_context(|| format!("{flag} {value:#} is not a time above zero, such as 10s or 5m"))
 }

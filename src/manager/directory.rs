@@ -4,7 +4,7 @@
 use std::{
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use dashmap::DashMap;
@@ -77,6 +77,9 @@ pub enum Lookup {
     },
     /// Several VMs, in the order of their names. Which one is meant cannot be known.
     Ambiguous(Vec<VmKey>),
+    /// Cannot be known: a config that may serve no longer while the API server is away might have
+    /// it otherwise.
+    Stale,
 }
 
 /// Why a packet may not wake a VM.
@@ -210,11 +213,24 @@ impl Directory {
         }
     }
 
-    /// Which VM `wake` means, and whether it may wake it.
+    /// Which VM `wake` means, and whether it may wake it, where changes may have escaped the watches
+    /// for `age`.
+    ///
+    /// Grants that this is too long for allow nothing. They still have a say in which VM is meant:
+    /// that a VM is the only one with its address must not follow from having forgotten the other.
+    /// All but a permission is then unknown: the next change might have brought the VM or the config.
     #[must_use]
-    pub fn look_up(&self, wake: &Wake) -> Lookup {
+    pub fn look_up(&self, wake: &Wake, age: Duration) -> Lookup {
         let grants = self.grants();
-        let vm = match self.meant(wake.target, &grants) {
+        match self.judge(wake, &grants, age) {
+            wakeable @ Lookup::Wakeable { .. } => wakeable,
+            _ if grants.iter().any(|grant| grant.is_stale(age)) => Lookup::Stale,
+            known => known,
+        }
+    }
+
+    fn judge(&self, wake: &Wake, grants: &[Grant], age: Duration) -> Lookup {
+        let vm = match self.meant(wake.target, grants) {
             Ok(vm) => vm,
             Err(lookup) => return lookup,
         };
@@ -223,7 +239,7 @@ impl Directory {
             selected = true;
             if grant.passes(&wake.origin) {
                 heard = true;
-                if grant.secure_on.is_none() {
+                if grant.secure_on.is_none() && !grant.is_stale(age) {
                     admitted = true;
                     unpause |= grant.wake_paused;
                 }

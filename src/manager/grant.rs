@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long what is known may serve without contact, where a config does not say.
-pub const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(300);
+const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(300);
 
 /// What one `WolConfig` allows: its VMs may be woken by the packets that pass its filter. Several
 /// grants are a union, none widens another.
@@ -35,6 +35,8 @@ pub struct Grant {
     pub wake_paused: bool,
     /// The Secret with the passwords that its packets must carry; none where no password is needed.
     pub secure_on: Option<String>,
+    /// How long it may serve while the API server is away.
+    pub cache_ttl: Duration,
     discovery: Discovery,
     mappings: HashMap<MacAddr, Vec<VmKey>>,
     /// `mappings`, the other way round.
@@ -84,6 +86,9 @@ pub enum Problem {
     /// Passwords are asked for, which cannot be checked.
     #[error("secureOn: no password can be read from Secret {0:?}, so no packet is accepted")]
     SecureOn(String),
+    /// A time below zero.
+    #[error("cacheTTL: {0} is below 0, so 0 counts")]
+    CacheTtl(i64),
 }
 
 impl Grant {
@@ -105,6 +110,7 @@ impl Grant {
             filter,
             wake_paused: spec.wake_paused,
             secure_on,
+            cache_ttl: cache_ttl(spec, &mut problems),
             discovery: Discovery::new(spec, &mut problems),
             mapped: by_vm(&mappings),
             mappings,
@@ -153,6 +159,13 @@ impl Grant {
     #[must_use]
     pub fn passes(&self, origin: &Origin) -> bool {
         self.filter.passes(origin)
+    }
+
+    /// Whether the grant may not serve: changes may have escaped us for `age`, which is longer than
+    /// its config puts up with.
+    #[must_use]
+    pub fn is_stale(&self, age: Duration) -> bool {
+        age > self.cache_ttl
     }
 }
 
@@ -259,4 +272,15 @@ fn ports(spec: &WolConfigSpec, problems: &mut Vec<Problem>) -> BTreeSet<u16> {
         }
     }
     read
+}
+
+fn cache_ttl(spec: &WolConfigSpec, problems: &mut Vec<Problem>) -> Duration {
+    let Some(seconds) = spec.cache_ttl else {
+        return DEFAULT_CACHE_TTL;
+    };
+    let ttl = u64::try_from(seconds).map(Duration::from_secs);
+    ttl.unwrap_or_else(|_| {
+        problems.push(Problem::CacheTtl(seconds));
+        Duration::ZERO
+    })
 }

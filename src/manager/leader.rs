@@ -111,14 +111,12 @@ impl Elector {
     }
 
     /// Makes its metric known.
-    #[must_use]
-    pub fn registered(self, registry: &mut Registry) -> Self {
+    pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "leader",
             "1 where this replica writes the status of the WolConfigs",
             self.leading.clone(),
         );
-        self
     }
 
     /// Takes part in the election until `token` is cancelled, and gives the Lease back then.

@@ -32,6 +32,8 @@ pub enum Verdict {
     Invalid,
     /// There was no room for it; the agent sends it again.
     Busy,
+    /// The API server has been away for longer than `cacheTTL`; the agent sends it again.
+    Stale,
     /// The manager had been frozen; the session was reset unread.
     Frozen,
 }

@@ -5,7 +5,11 @@
 //! looks at what has come of it ([`Census`], agents, DaemonSet), says it ([`status`]), and writes
 //! what differs.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::{api::apps::v1::DaemonSet, jiff::Timestamp};
 use kube::{
@@ -56,6 +60,8 @@ pub struct Sources {
     pub in_force: watch::Receiver<Arc<InForce>>,
     /// Whether the cluster has KubeVirt.
     pub kubevirt: watch::Receiver<bool>,
+    /// The configs that are out of date.
+    pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
     /// The agents.
     pub sessions: Arc<Sessions>,
     /// Whether this replica is to write.
@@ -148,6 +154,7 @@ impl Reconciler {
             () = sources.dirty.some() => {}
             _ = sources.in_force.changed() => {}
             _ = sources.kubevirt.changed() => {}
+            _ = sources.stale.changed() => {}
             _ = self.agents.changed() => self.seen = None,
             () = sources.leadership.changed() => {}
             () = sleep_until(due) => {}
@@ -255,7 +262,7 @@ impl Reconciler {
                     .is_some_and(|since| since.elapsed() >= SETTLED),
                 daemon_set: self.seen.clone(),
                 kubevirt: *self.sources.kubevirt.borrow(),
-                cache_age: Duration::ZERO,
+                stale: self.sources.stale.borrow().contains(&**name),
             };
             let status = status(&config, &facts, now);
             if config.status.as_ref() != Some(&status) {

@@ -9,7 +9,6 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, Request, StatusCode, header};
 use kube::{Api, Client, client::Body};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::chain,
@@ -92,9 +91,6 @@ pub enum Reread {
 const API_MISSING_PAUSE: Duration = Duration::from_secs(10);
 /// A server that asks for a longer pause is asked again after this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// How often a connection to the API server is used at least; both ends close one that is idle for
-/// 90 s.
-const WARM: Duration = Duration::from_secs(30);
 /// Characters of a server's text that are passed on.
 const MAX_TEXT: usize = 300;
 
@@ -144,24 +140,6 @@ impl Starter {
         }
         let body = response.into_body().collect_bytes().await?;
         Ok(classify(status, &String::from_utf8_lossy(&body), after))
-    }
-
-    /// Keeps a connection to the API server open until `token` is cancelled, so that a start after
-    /// a long silence need not wait for a handshake.
-    ///
-    /// # Errors
-    ///
-    /// None.
-    pub async fn keep_warm(self, token: CancellationToken) -> anyhow::Result<()> {
-        let beat = async {
-            loop {
-                // Whether it succeeds shows elsewhere.
-                let _ = tokio::time::timeout(self.timeout, self.client.apiserver_version()).await;
-                tokio::time::sleep(WARM).await;
-            }
-        };
-        token.run_until_cancelled(beat).await;
-        Ok(())
     }
 
     /// Reads a VM.

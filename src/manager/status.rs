@@ -2,6 +2,8 @@
 
 mod conditions;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     manager::{
         census::{Findings, Most},
         grant::{self, Problem},
-        sessions::{Agent, AgentId},
+        sessions::{Agent, AgentId, Trouble},
     },
 };
 
@@ -42,8 +44,8 @@ pub struct Facts<'a> {
     pub daemon_set: Option<DaemonSetSeen>,
     /// Whether the API server knows VirtualMachines.
     pub kubevirt: bool,
-    /// For how long the API server could not be asked about VMs; zero while it can.
-    pub cache_age: std::time::Duration,
+    /// Whether what is known is older than this config allows.
+    pub stale: bool,
 }
 
 /// The numbers of the agents' DaemonSet.
@@ -124,9 +126,9 @@ fn is_same_list(status: &WolConfigStatus, present: &WolConfigStatus) -> bool {
 
 /// What the agents make of a config that asks for these ports. A node whose old and new agent are
 /// both connected counts once, and well where one of them is.
-fn agents(facts: &Facts<'_>, ports: &std::collections::BTreeSet<u16>) -> AgentStatus {
-    let mut nodes = std::collections::BTreeMap::<&str, Option<String>>::new();
-    let mut waiting = std::collections::BTreeSet::<&str>::new();
+fn agents(facts: &Facts<'_>, ports: &BTreeSet<u16>) -> AgentStatus {
+    let mut nodes = BTreeMap::<&str, Option<String>>::new();
+    let mut waiting = BTreeSet::<&str>::new();
     for (id, agent) in facts.agents {
         let reason = match &agent.trouble {
             _ if agent.configured != Some(facts.newest) && agent.trouble.is_none() => {
@@ -162,10 +164,7 @@ fn agents(facts: &Facts<'_>, ports: &std::collections::BTreeSet<u16>) -> AgentSt
 }
 
 /// What of an agent's trouble concerns a config that asks for these ports.
-fn trouble_with(
-    trouble: &crate::manager::sessions::Trouble,
-    ports: &std::collections::BTreeSet<u16>,
-) -> Option<String> {
+fn trouble_with(trouble: &Trouble, ports: &BTreeSet<u16>) -> Option<String> {
     let mut own = trouble.clone();
     own.listeners.retain(|name, _| {
         let port = name.strip_prefix("udp/").and_then(|port| port.parse().ok());

@@ -23,6 +23,7 @@ use crate::{
         report::Report,
         start::{Answered, Reread, Starter},
         vm::{Power, Vm},
+        watch::Contact,
     },
     wake::Outcome,
 };
@@ -38,6 +39,10 @@ const BATCH: usize = 256;
 /// Calls under way at the end are waited for so long.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
+/// Why a wake is put off where a config may serve no longer.
+const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
+     whether this packet may wake a virtual machine";
+
 /// A wake whose VM is known and selected.
 pub(in crate::manager) type Wakeable = (Report, Arc<Vm>);
 
@@ -46,6 +51,8 @@ pub(in crate::manager) type Wakeable = (Report, Arc<Vm>);
 pub struct Tools {
     /// Which VM is meant.
     pub directory: Arc<Directory>,
+    /// How old the directory is.
+    pub contact: Contact,
     /// Who calls KubeVirt.
     pub starter: Starter,
     /// Who tells the owners of VMs.
@@ -263,19 +270,34 @@ impl Waker {
     }
 
     /// Whether the packet that asked for this start may still wake the VM: it may have waited for
-    /// minutes.
-    fn is_still_meant(&self, uid: &str) -> bool {
-        let lookup = self
-            .intents
-            .wake_of(uid)
-            .map(|wake| self.tools.directory.look_up(wake));
-        matches!(lookup, Some(Lookup::Wakeable { vm, .. }) if *vm.uid == *uid)
+    /// minutes. None where that cannot be known at the moment.
+    fn is_still_meant(&self, uid: &str, now: std::time::Instant) -> Option<bool> {
+        let Some(wake) = self.intents.wake_of(uid) else {
+            return Some(false);
+        };
+        let age = self.tools.contact.age(now);
+        match self.tools.directory.look_up(wake, age) {
+            Lookup::Wakeable { vm, .. } => Some(*vm.uid == *uid),
+            Lookup::Stale => None,
+            _ => Some(false),
+        }
     }
 
     fn call(&mut self, call: Call, id: u64, vm: Arc<Vm>) {
-        if call == Call::Start && !self.is_still_meant(&vm.uid) {
+        if call == Call::Start {
             let now = Instant::now().into_std();
-            return self.intents.withdrawn(&vm.uid, id, now);
+            match self.is_still_meant(&vm.uid, now) {
+                Some(true) => {}
+                Some(false) => return self.intents.withdrawn(&vm.uid, id, now),
+                None => {
+                    let later = Answered::Retry {
+                        after: None,
+                        why: STALE.into(),
+                        effective: false,
+                    };
+                    return self.intents.answered(&vm.uid, id, later, now);
+                }
+            }
         }
         let starter = self.tools.starter.clone();
         let called = Instant::now();

@@ -27,6 +27,7 @@ use super::{
     apiserver::ApiServer,
     envtest::Envtest,
     kubevirt::{KubeVirt, Speed},
+    line::Line,
     process::{Process, free_tcp},
 };
 
@@ -49,6 +50,9 @@ pub struct Cluster {
     program: PathBuf,
     kubeconfig: PathBuf,
     _file: Option<tempfile::NamedTempFile>,
+    /// What managers reach the API server by, and their kubeconfig.
+    line: Line,
+    by_line: tempfile::NamedTempFile,
 }
 
 /// A running manager.
@@ -75,7 +79,10 @@ impl Cluster {
             server.aggregate("subresources.kubevirt.io", version, kubevirt.router());
         }
         let file = server.kubeconfig_file();
+        let (line, by_line) = line_to(server.address(), &server.kubeconfig()).await;
         Self {
+            line,
+            by_line,
             client,
             kubevirt,
             program: program.to_owned(),
@@ -91,7 +98,10 @@ impl Cluster {
         let client = envtest.client().await;
         let mut kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
         kubevirt.register().await;
+        let (line, by_line) = line_to(envtest.address(), &envtest.kubeconfig()).await;
         Some(Self {
+            line,
+            by_line,
             client,
             kubevirt,
             program: program.to_owned(),
@@ -215,7 +225,7 @@ impl Cluster {
         }
         args.extend(flags);
         let mut command = std::process::Command::new(&self.program);
-        command.args(args).env("KUBECONFIG", &self.kubeconfig);
+        command.args(args).env("KUBECONFIG", self.by_line.path());
         let process = Process::spawn_command("manager", command);
         Manager {
             process,
@@ -259,6 +269,12 @@ impl Cluster {
         }
     }
 
+    /// Cuts the managers off from the API server, or lets them reach it again. For everybody else
+    /// it goes on.
+    pub fn cut_off(&self, cut: bool) {
+        self.line.cut(cut);
+    }
+
     /// The API away and back again: nobody answers meanwhile.
     pub fn api_away(&self, away: bool) {
         match (&self.api, away) {
@@ -267,6 +283,15 @@ impl Cluster {
             (ApiBackend::Real(envtest), false) => envtest.thaw(),
         }
     }
+}
+
+/// A line to a server, and the kubeconfig that leads over it.
+async fn line_to(server: SocketAddr, kubeconfig: &str) -> (Line, tempfile::NamedTempFile) {
+    let line = Line::to(server).await;
+    let file = tempfile::NamedTempFile::new().expect("a file can be made");
+    let text = kubeconfig.replace(&server.to_string(), &line.address().to_string());
+    std::fs::write(file.path(), text).expect("the kubeconfig can be written");
+    (line, file)
 }
 
 impl Manager {

@@ -14,6 +14,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod envtest;
 pub mod kubevirt;
+pub mod line;
 pub mod netns;
 pub mod pki;
 pub mod process;

@@ -1,6 +1,6 @@
 //! VMs, configs and wakes in few words, and outcomes too.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kubevirt_wol::{
     crd::{DiscoveryMode, ExplicitMapping, WolConfigSpec},
@@ -118,9 +118,15 @@ pub(crate) fn outcome(lookup: &Lookup) -> String {
             let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
             format!("ambiguous {}", keys.join(" "))
         }
+        Lookup::Stale => "stale".into(),
     }
 }
 
 pub(crate) fn look_up(directory: &Directory, last: u8) -> String {
-    outcome(&directory.look_up(&wake(last)))
+    look_up_after(directory, last, 0)
+}
+
+/// As after so many seconds without contact to the API server.
+pub(crate) fn look_up_after(directory: &Directory, last: u8, seconds: u64) -> String {
+    outcome(&directory.look_up(&wake(last), Duration::from_secs(seconds)))
 }

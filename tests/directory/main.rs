@@ -10,3 +10,4 @@ mod changes;
 mod fixture;
 mod model;
 mod selection;
+mod staleness;

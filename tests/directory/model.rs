@@ -8,7 +8,7 @@ use kubevirt_wol::manager::{
 };
 use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
 
-use crate::fixture::{grant, labelled, look_up, version, vm};
+use crate::fixture::{grant, labelled, look_up, look_up_after, version, vm};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const MACS: [u8; 4] = [1, 2, 3, 4];
@@ -113,6 +113,9 @@ proptest! {
                 // Which of several VMs a refusal names does not matter.
                 let agree = seen == expected || seen.ends_with(&format!(": {expected}"));
                 prop_assert!(agree, "{seen} instead of {expected}");
+                let later = look_up_after(&directory, last, 301);
+                let unknown = if model.selected.is_empty() { seen.as_str() } else { "stale" };
+                prop_assert_eq!(later, unknown);
             }
             let size = directory.size();
             let macs = MACS.iter().filter(|last| {

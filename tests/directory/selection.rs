@@ -1,6 +1,6 @@
 //! Which VMs the configs make wakeable, by which packets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kubevirt_wol::{
     crd::{SecureOn, WolConfigSpec},
@@ -75,9 +75,10 @@ fn configs_add_up_and_none_widens_another() {
     // The first config listens to everybody, but not for this VM.
     assert_eq!(look_up(&directory, 2), "shop/db: Source");
     assert_eq!(look_up(&directory, 3), "shop/other: NoConfig");
-    let from_lab = |last| outcome(&directory.look_up(&wake_from(last, "eth0", "192.168.1.1")));
+    let from_lab =
+        |last| outcome(&directory.look_up(&wake_from(last, "eth0", "192.168.1.1"), Duration::ZERO));
     assert_eq!(from_lab(2), "wakes shop/db");
-    let from_a_pod = directory.look_up(&wake_from(1, "veth12ab", "10.0.0.7"));
+    let from_a_pod = directory.look_up(&wake_from(1, "veth12ab", "10.0.0.7"), Duration::ZERO);
     assert_eq!(outcome(&from_a_pod), "shop/web: Source");
 }
 
@@ -210,7 +211,7 @@ fn unpausing_takes_a_config_that_allows_this_very_wake() {
     };
     let directory = directory(&[all(), unpausing], &[vm("web", &[1])]);
     assert_eq!(look_up(&directory, 1), "wakes shop/web");
-    let near = directory.look_up(&wake_from(1, "eth0", "192.168.1.1"));
+    let near = directory.look_up(&wake_from(1, "eth0", "192.168.1.1"), Duration::ZERO);
     assert_eq!(outcome(&near), "wakes or unpauses shop/web");
 }
 

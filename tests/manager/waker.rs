@@ -20,7 +20,7 @@ use kubevirt_wol::{
         start::Starter,
         vm::{Power, Vm},
         waker::{Changes, Freshness, Front, Tools, Waker},
-        watch::Observer as _,
+        watch::{Contact, Observer as _, Watched},
     },
     telemetry,
     wake::{Answer, Outcome},
@@ -33,6 +33,7 @@ use crate::world::{MINUTE, SECOND, limits, vm, wake};
 /// A waker and what is before and behind it; every VM is selected.
 struct Bed {
     directory: Arc<Directory>,
+    contact: Contact,
     front: Front,
     queue: mpsc::Sender<(Report, Arc<Vm>)>,
     changes: Arc<Changes>,
@@ -50,6 +51,10 @@ fn machine(power: Power, version: &str) -> Vm {
         resource_version: version.into(),
         ..(*vm("a", power)).clone()
     }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn select_all() -> Arc<[Grant]> {
@@ -73,8 +78,10 @@ impl Bed {
         let (events, scribe) = Events::new(client.clone(), "replica-a".into(), metrics.clone());
         let directory = Arc::new(Directory::new());
         directory.set_grants(select_all());
+        let contact = Contact::new(now());
         let tools = Tools {
             directory: directory.clone(),
+            contact: contact.clone(),
             starter: Starter::new(client, 10 * SECOND),
             events,
             journal: Arc::default(),
@@ -95,6 +102,7 @@ impl Bed {
         tasks.spawn(scribe.run(CancellationToken::new()));
         Self {
             directory,
+            contact,
             front,
             queue,
             changes,
@@ -110,7 +118,7 @@ impl Bed {
         Report {
             node: "node-3".into(),
             wake: wake(),
-            heard_at: tokio::time::Instant::now().into_std(),
+            heard_at: now(),
             deferred: false,
             reply: Reply::new(1, self.replies.clone()),
         }
@@ -120,6 +128,13 @@ impl Bed {
     fn brings(&self, vm: Vm) {
         let vm = self.directory.apply(vm, Instant::now()).expect("it is new");
         self.changes.changed(None, &vm);
+    }
+
+    /// The API server says that all that is known is true.
+    fn in_contact(&self) {
+        for what in [Watched::VirtualMachines, Watched::WolConfigs] {
+            self.contact.made(what, now());
+        }
     }
 
     async fn answer(&mut self) -> Answer {
@@ -195,4 +210,40 @@ async fn a_wake_that_has_waited_is_checked_again_before_its_start() {
             assert_eq!(bed.starts(), [START]);
         }
     }
+}
+
+/// Longer than a config serves without contact where it does not say.
+const TOO_LONG: Duration = Duration::from_secs(301);
+
+#[tokio::test(start_paused = true)]
+async fn out_of_contact_for_too_long_nothing_is_known_not_to_exist() {
+    let mut bed = Bed::new();
+    bed.listed.open();
+    bed.front.report(bed.report());
+    assert_eq!(bed.outcome().await, Outcome::NotFound);
+    tokio::time::sleep(TOO_LONG).await;
+    bed.front.report(bed.report());
+    let answer = bed.answer().await;
+    assert!(matches!(&answer, Answer::Deferred(_, why) if why.contains("cacheTTL")));
+    bed.in_contact();
+    bed.front.report(bed.report());
+    assert_eq!(bed.outcome().await, Outcome::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_wake_is_not_started_on_the_word_of_an_expired_directory() {
+    let mut bed = Bed::new();
+    bed.listed.open();
+    bed.brings(machine(Power::Stopping, "1"));
+    tokio::time::sleep(TOO_LONG - MINUTE).await;
+    bed.front.report(bed.report());
+    assert!(matches!(bed.answer().await, Answer::Deferred(..)));
+    tokio::time::sleep(MINUTE).await;
+    // As a watch that brings something at last, while the configs' is still broken.
+    bed.brings(machine(Power::Off, "2"));
+    tokio::time::sleep(MINUTE).await;
+    assert!(bed.starts().is_empty());
+    bed.in_contact();
+    tokio::time::sleep(15 * SECOND).await;
+    assert_eq!(bed.starts(), [START]);
 }

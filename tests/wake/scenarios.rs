@@ -1,6 +1,7 @@
 //! What a user sees, each told as: given a cluster, when a packet comes, then a VM starts or not.
 
 mod configs;
+mod outages;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::common::{
 };
 
 pub(crate) use configs::*;
+pub(crate) use outages::*;
 
 const NS: &str = "home";
 const MAC: &str = "52:54:00:00:00:01";

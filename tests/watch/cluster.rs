@@ -22,7 +22,7 @@ use kubevirt_wol::{
         config::Windows,
         directory::{Directory, Lookup},
         vm::{Vm, VmKey},
-        watch::{Metrics, Observer, Watch},
+        watch::{Contact, Metrics, Observer, Watch},
     },
     packet::Trailing,
     settings::Settings,
@@ -47,6 +47,7 @@ pub(crate) enum ResourceKind {
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) contact: Contact,
     pub(crate) windows: Windows,
     client: Client,
     told: Arc<Told>,
@@ -83,6 +84,7 @@ impl Cluster {
             client,
             server,
             directory: Arc::default(),
+            contact: Contact::new(Instant::now()),
             windows: Windows {
                 dedup: Duration::from_secs(1),
                 event_ttl: Duration::from_secs(7),
@@ -112,11 +114,14 @@ impl Cluster {
         let watch = Watch {
             client: self.client.clone(),
             directory: Arc::clone(&self.directory),
+            contact: self.contact.clone(),
             metrics: Metrics::register(&mut self.registry),
             kubevirt: watch::Sender::new(true),
+            stale: watch::Sender::default(),
             in_force: watch::Sender::default(),
             token: token.clone(),
         };
+        self.contact.register(&mut self.registry);
         let mut tasks = Tasks::new(token);
         let gate = self.readiness.gate("the first list of VirtualMachines");
         let observer = Arc::clone(&self.told);
@@ -134,6 +139,18 @@ impl Cluster {
 
     pub(crate) async fn ready(&self) {
         self.until("the manager is ready", || self.is_ready()).await;
+    }
+
+    /// Waits until every change is sure to be heard of.
+    pub(crate) async fn in_contact(&self) {
+        let well = || self.contact.age(Instant::now()).is_zero();
+        self.until("the directory is kept true", well).await;
+    }
+
+    /// Waits until changes are known to escape.
+    pub(crate) async fn out_of_contact(&self) {
+        let old = || !self.contact.age(Instant::now()).is_zero();
+        self.until("the directory grows old", old).await;
     }
 
     /// Waits for the outcome of a wake, named by the last byte of its address.
@@ -155,7 +172,7 @@ impl Cluster {
     }
 
     pub(crate) fn look_up(&self, last: u8) -> String {
-        let lookup = self.directory.look_up(&Wake {
+        let wake = Wake {
             target: MacAddr::new([0x52, 0x54, 0, 0, 0, last]),
             trailing: Trailing::default(),
             origin: Origin {
@@ -167,8 +184,8 @@ impl Cluster {
                 source_port: 9,
                 length: 102,
             },
-        });
-        match lookup {
+        };
+        match self.directory.look_up(&wake, Duration::ZERO) {
             Lookup::Wakeable { vm, unpause: true } => format!("wakes or unpauses {}", vm.key),
             Lookup::Wakeable { vm, .. } => format!("wakes {}", vm.key),
             Lookup::NotFound => "not found".into(),

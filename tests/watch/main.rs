@@ -8,6 +8,7 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod contact;
 
 use std::time::Duration;
 

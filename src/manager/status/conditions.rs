@@ -1,6 +1,6 @@
 //! Owns the conditions in a status: each is always there, and true or false for a reason.
 
-use std::{error::Error as _, time::Duration};
+use std::error::Error as _;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -10,7 +10,7 @@ use crate::{
         WolConfig,
         status::{AgentStatus, ConditionType},
     },
-    manager::grant::{DEFAULT_CACHE_TTL, Problem},
+    manager::grant::Problem,
 };
 
 /// Problems, nodes and addresses named in a message at most.
@@ -52,7 +52,7 @@ pub(super) fn conditions(
         (ConditionType::Ready, ready(facts, agents)),
         (ConditionType::Degraded, degraded(facts, agents)),
         (ConditionType::MacConflict, mac_conflict(facts)),
-        (ConditionType::CacheStale, cache_stale(config, facts)),
+        (ConditionType::CacheStale, cache_stale(facts)),
         (ConditionType::AgentFieldsIgnored, agent_fields(config)),
         (ConditionType::KubeVirtMissing, kubevirt_missing(facts)),
     ];
@@ -136,18 +136,10 @@ fn mac_conflict(facts: &Facts<'_>) -> Verdict {
     )
 }
 
-fn cache_stale(config: &WolConfig, facts: &Facts<'_>) -> Verdict {
-    let ttl = config
-        .spec
-        .cache_ttl
-        .and_then(|ttl| u64::try_from(ttl).ok());
-    let ttl = ttl.map_or(DEFAULT_CACHE_TTL, Duration::from_secs);
-    if facts.cache_age > ttl {
-        let message = format!(
-            "VirtualMachines or WolConfigs cannot be watched, for longer than cacheTTL ({} s): \
-             wakes wait until they can",
-            ttl.as_secs()
-        );
+fn cache_stale(facts: &Facts<'_>) -> Verdict {
+    if facts.stale {
+        let message = "VirtualMachines or WolConfigs cannot be watched, for longer than cacheTTL \
+                       allows: wakes wait until they can";
         Verdict::yes("NoContact", message)
     } else {
         Verdict::no("InContact", "what is known of the VMs is recent enough")

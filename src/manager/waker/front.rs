@@ -16,11 +16,12 @@ use crate::{
         metrics::{Metrics, Stage, Verdict},
         report::{Report, Reports},
         vm::{Vm, VmKey},
+        watch::Contact,
     },
     wake::{Answer, Outcome, Wake},
 };
 
-use super::{Journal, Tools, Wakeable};
+use super::{Journal, STALE, Tools, Wakeable};
 
 /// An agent that finds no room comes again after this time.
 const BUSY: Duration = Duration::from_secs(2);
@@ -44,6 +45,7 @@ pub struct Front {
     /// Open once all VMs and configs were listed; until then nothing is known not to exist, be it
     /// a second VM with the same address.
     listed: Vec<Gate>,
+    contact: Contact,
     events: Events,
     journal: Arc<Journal>,
     metrics: Metrics,
@@ -64,6 +66,7 @@ impl Front {
             queue,
             freshness,
             listed,
+            contact: tools.contact,
             events: tools.events,
             journal: tools.journal,
             metrics: tools.metrics,
@@ -78,11 +81,11 @@ impl Front {
                 (report, "this manager is shutting down")
             }
         };
-        self.defer(&report, why);
+        self.defer(&report, Verdict::Busy, why);
     }
 
-    fn defer(&self, report: &Report, why: &str) {
-        self.metrics.reported(Verdict::Busy);
+    fn defer(&self, report: &Report, verdict: Verdict, why: &str) {
+        self.metrics.reported(verdict);
         self.answer(report, Answer::Deferred(BUSY, why.into()));
     }
 
@@ -149,10 +152,12 @@ impl Reports for Front {
         if !self.listed.iter().all(Gate::is_open) {
             return self.defer(
                 &report,
+                Verdict::Busy,
                 "this manager does not know all virtual machines yet",
             );
         }
-        match self.directory.look_up(&report.wake) {
+        let age = self.contact.age(now());
+        match self.directory.look_up(&report.wake, age) {
             Lookup::Wakeable { vm, .. } => self.hand_on(report, vm),
             Lookup::NotFound => {
                 let why = format!("no virtual machine has the address {target} in its spec");
@@ -164,13 +169,15 @@ impl Reports for Front {
             }
             Lookup::NotSelected { vm, why } => self.not_selected(&report, &vm, why),
             Lookup::Ambiguous(keys) => self.ambiguous(&report, &keys),
+            Lookup::Stale => self.defer(&report, Verdict::Stale, STALE),
         }
     }
 
     fn vm(&self, wake: &Wake) -> Option<Arc<Vm>> {
-        match self.directory.look_up(wake) {
+        // People are served by what was known last.
+        match self.directory.look_up(wake, Duration::ZERO) {
             Lookup::Wakeable { vm, .. } | Lookup::NotSelected { vm, .. } => Some(vm),
-            Lookup::NotFound | Lookup::Missing(_) | Lookup::Ambiguous(_) => None,
+            Lookup::NotFound | Lookup::Missing(_) | Lookup::Ambiguous(_) | Lookup::Stale => None,
         }
     }
 }

@@ -14,7 +14,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
-use super::metrics::{Metrics, Trouble, Watched};
+use super::{
+    contact::{Contact, now},
+    metrics::{Metrics, Trouble, Watched},
+};
 use crate::cluster::chain;
 
 /// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
@@ -46,8 +49,13 @@ pub(super) enum News<K> {
 }
 
 /// Hands the news of a resource to `take`, for ever. Never ends by itself.
-pub(super) async fn follow<K, F>(api: Api<K>, what: Watched, metrics: &Metrics, mut take: F)
-where
+pub(super) async fn follow<K, F>(
+    api: Api<K>,
+    what: Watched,
+    metrics: &Metrics,
+    contact: &Contact,
+    mut take: F,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: FnMut(News<K>),
 {
@@ -64,6 +72,9 @@ where
                         tracing::info!(resource = ?what, "watching again");
                     }
                     take(News::Event(event));
+                    if success {
+                        contact.made(what, now());
+                    }
                     continue;
                 }
                 Err(error) => error,
@@ -76,6 +87,9 @@ where
             }
             if trouble == Trouble::Absent {
                 take(News::Absent);
+                contact.made(what, now());
+            } else {
+                contact.lost(what, trouble == Trouble::Expired);
             }
             sleep(retry.delay()).await;
             // The watcher would try to resume for ever where only a new list helps.

@@ -17,6 +17,10 @@ pub enum Watched {
     WolConfigs,
 }
 
+impl Watched {
+    pub(super) const ALL: [Self; 2] = [Self::VirtualMachines, Self::WolConfigs];
+}
+
 /// Why a list or watch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(super) enum Trouble {
@@ -62,6 +66,7 @@ pub struct Metrics {
     errors: Family<Failed, Counter>,
     unreadable: Family<Of, Gauge>,
     problems: Gauge,
+    stale: Gauge,
     vms: Gauge,
     macs: Gauge,
     without_mac: Gauge,
@@ -73,7 +78,7 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        for resource in [Watched::VirtualMachines, Watched::WolConfigs] {
+        for resource in Watched::ALL {
             metrics.unreadable(resource, 0);
             for reason in Trouble::ALL {
                 drop(metrics.errors.get_or_create(&Failed { resource, reason }));
@@ -93,6 +98,11 @@ impl Metrics {
             "config_problems",
             "Parts of WolConfigs that have no effect because they make no sense",
             metrics.problems.clone(),
+        );
+        registry.register(
+            "stale_configs",
+            "WolConfigs whose cacheTTL has passed without contact to the API server; what only they allow is put off",
+            metrics.stale.clone(),
         );
         registry.register(
             "directory_virtual_machines",
@@ -129,6 +139,10 @@ impl Metrics {
 
     pub(super) fn problems(&self, count: usize) {
         set(&self.problems, count);
+    }
+
+    pub(super) fn stale(&self, count: usize) {
+        set(&self.stale, count);
     }
 
     pub(super) fn directory(&self, size: Size) {

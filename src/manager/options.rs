@@ -1,0 +1,99 @@
+//! Owns what the manager's command line means: [`Options`], in which every time is a sensible one.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::{
+    UsageError,
+    cli::ManagerArgs,
+    manager::{config::Windows, intents::Limits, leader::Timing, reconcile::DaemonSetName},
+};
+
+/// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
+const MAX_INTENTS: usize = 4_096;
+/// Agents that wait for an answer at most, over all wakes.
+const MAX_REPORTERS: usize = 131_072;
+
+/// What the manager is to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name of this replica.
+    pub replica: Arc<str>,
+    /// Whether agents are accepted without encryption.
+    pub insecure: bool,
+    /// The agents' times.
+    pub windows: Windows,
+    /// What intents may do.
+    pub limits: Limits,
+    /// How long a call to start a VM may take.
+    pub start_timeout: Duration,
+    /// The times of the election.
+    pub timing: Timing,
+    /// The agents' DaemonSet; its namespace is that of the Lease, too.
+    pub daemon_set: DaemonSetName,
+}
+
+impl TryFrom<ManagerArgs> for Options {
+    type Error = UsageError;
+
+    fn try_from(args: ManagerArgs) -> Result<Self, UsageError> {
+        let limits = limits(&args)?;
+        Ok(Self {
+            windows: Windows {
+                dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
+                event_ttl: limits.event_ttl,
+            },
+            limits,
+            start_timeout: time("--start-timeout", args.start_timeout)?,
+            timing: timing(&args)?,
+            replica: args.replica_id.into(),
+            insecure: args.insecure,
+            daemon_set: DaemonSetName {
+                namespace: args.namespace,
+                name: args.agent_daemon_set,
+            },
+        })
+    }
+}
+
+fn limits(args: &ManagerArgs) -> Result<Limits, UsageError> {
+    Ok(Limits {
+        wake_deadline: time("--wake-deadline", args.wake_deadline)?,
+        event_ttl: time("--event-ttl", args.event_ttl)?,
+        dedup_window: time("--dedup-window", args.dedup_window)?,
+        concurrency: usize::try_from(args.start_concurrency).unwrap_or(usize::MAX),
+        rate: args.start_rate,
+        burst: args.start_burst,
+        intents: MAX_INTENTS,
+        reporters: MAX_REPORTERS,
+    })
+}
+
+fn timing(args: &ManagerArgs) -> Result<Timing, UsageError> {
+    let timing = Timing {
+        lease: time("--lease-duration", args.lease_duration)?,
+        renew: time("--lease-renew-deadline", args.lease_renew_deadline)?,
+        retry: time("--lease-retry-period", args.lease_retry_period)?,
+    };
+    if timing.lease > timing.renew && timing.renew > timing.retry {
+        Ok(timing)
+    } else {
+        Err(UsageError::new(
+            "--lease-duration must be longer than --lease-renew-deadline, and that longer than \
+             --lease-retry-period",
+        ))
+    }
+}
+
+/// Reads a time of the command line.
+fn time(flag: &str, value: SignedDuration) -> Result<Duration, UsageError> {
+    let time = Duration::try_from(value)
+        .ok()
+        .filter(|time| !time.is_zero());
+    time.ok_or_else(|| {
+        UsageError::new(format!(
+            "{flag} {value:#} is not a time above zero, such as 10s or 5m"
+        ))
+    })
+}

@@ -1,0 +1,154 @@
+//! Owns [`Configs`]: puts `WolConfig`s into force as they come, for the directory and the agents.
+
+use std::{collections::BTreeMap, mem, sync::Arc};
+
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::watcher::Event};
+use tokio::sync::watch::Sender;
+
+use super::{Metrics, Watched, follow::News};
+use crate::{
+    admin::Gate,
+    crd::WolConfig,
+    manager::{
+        config::{Finding, Plan, Windows, plan},
+        directory::Directory,
+    },
+    settings::Settings,
+};
+
+/// The configs that are in force, and what is wrong with them.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// All that can be read, by name.
+    pub configs: BTreeMap<String, WolConfig>,
+    /// What is wrong with them.
+    pub findings: Vec<Finding>,
+}
+
+/// Brings changes of configs to the directory and the agents.
+pub(super) struct Configs {
+    pub(super) directory: Arc<Directory>,
+    pub(super) windows: Windows,
+    pub(super) settings: Sender<(u64, Arc<Settings>)>,
+    pub(super) in_force: Sender<Arc<InForce>>,
+    pub(super) gate: Gate,
+    pub(super) metrics: Metrics,
+    /// The list under way.
+    pub(super) listed: BTreeMap<String, Option<WolConfig>>,
+    /// All configs by name; none for one that cannot be read.
+    pub(super) known: BTreeMap<String, Option<WolConfig>>,
+}
+
+impl Configs {
+    pub(super) fn take(&mut self, news: News<DeserializeGuard<WolConfig>>) {
+        match news {
+            News::Absent => self.replace(BTreeMap::new()),
+            News::Event(Event::Init) => self.listed.clear(),
+            News::Event(Event::InitApply(config)) => self.listed.extend([read(config)]),
+            News::Event(Event::InitDone) => {
+                let listed = mem::take(&mut self.listed);
+                self.replace(listed);
+            }
+            News::Event(Event::Apply(config)) => {
+                let (name, config) = read(config);
+                let before = self.known.insert(name, config.clone());
+                self.publish(!is_same_spec(before.flatten().as_ref(), config.as_ref()));
+            }
+            News::Event(Event::Delete(config)) => {
+                self.known.remove(&config.name_any());
+                self.publish(true);
+            }
+        }
+    }
+
+    /// The list is complete.
+    fn replace(&mut self, listed: BTreeMap<String, Option<WolConfig>>) {
+        if self.gate.is_open() && listed == self.known {
+            return;
+        }
+        self.known = listed;
+        self.publish(true);
+        self.gate.open();
+    }
+
+    /// Puts the configs into force: fetched by the watch, planned by [`plan`], applied to the
+    /// directory and the agents. Where only a status changed, there is nothing to apply.
+    fn publish(&self, apply: bool) {
+        let readable: BTreeMap<String, WolConfig> = self
+            .known
+            .iter()
+            .filter_map(|(name, config)| Some((name.clone(), config.clone()?)))
+            .collect();
+        let Plan {
+            grants,
+            settings,
+            problems,
+        } = plan(&readable, self.windows);
+        if apply {
+            self.log(&problems, &settings);
+            self.directory.set_grants(grants);
+            self.settings.send_if_modified(|(generation, current)| {
+                let differs = *generation == 0 || **current != settings;
+                if differs {
+                    *generation += 1;
+                    *current = Arc::new(settings);
+                }
+                differs
+            });
+        }
+        self.metrics.problems(problems.len());
+        self.metrics
+            .unreadable(Watched::WolConfigs, self.known.len() - readable.len());
+        self.in_force.send_replace(Arc::new(InForce {
+            configs: readable,
+            findings: problems,
+        }));
+    }
+
+    fn log(&self, problems: &[Finding], settings: &Settings) {
+        for finding in problems {
+            let error: &dyn std::error::Error = &finding.problem;
+            tracing::warn!(config = %finding.config, error, "part of a WolConfig has no effect");
+        }
+        if self.known.is_empty() {
+            tracing::warn!("there is no WolConfig, so nothing is wakeable");
+        } else {
+            tracing::info!(
+                configs = self.known.len(),
+                ports = ?settings.udp_ports,
+                "took in the WolConfigs"
+            );
+        }
+    }
+}
+
+/// Whether nothing but what managers write has changed.
+fn is_same_spec(before: Option<&WolConfig>, after: Option<&WolConfig>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            before.metadata.uid == after.metadata.uid
+                && before.metadata.generation == after.metadata.generation
+                && before.spec == after.spec
+        }
+        (before, after) => before.is_none() && after.is_none(),
+    }
+}
+
+fn read(config: DeserializeGuard<WolConfig>) -> (String, Option<WolConfig>) {
+    let name = config.name_any();
+    match config.0 {
+        Ok(mut config) => {
+            config.metadata.managed_fields = None;
+            (name, Some(config))
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(
+                config = name,
+                error,
+                "cannot read a WolConfig, so it allows nothing"
+            );
+            (name, None)
+        }
+    }
+}

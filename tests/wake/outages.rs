@@ -1,0 +1,133 @@
+//! What becomes of wakes while the manager cannot reach the API server.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{A_WHILE, MAC, NS, OTHER, ready, starts, wakes_soon};
+use crate::common::{
+    apiserver::Request,
+    cluster::{Cluster, Manager, SOON, eventually},
+    kubevirt::vm::vm,
+};
+
+const NOT_FOUND: &str = r#"kubevirt_wol_wakes_total{outcome="not-found"}"#;
+const PUT_OFF: &str = r#"kubevirt_wol_events_total{verdict="Stale"}"#;
+const STALE: &str = "kubevirt_wol_stale_configs";
+const THIRD: &str = "52:54:00:00:00:03";
+
+async fn reaches(manager: &Manager, series: &str, value: f64) {
+    eventually(&format!("{series} is {value}"), async || {
+        (manager.metric(series) - value).abs() < 0.5
+    })
+    .await;
+}
+
+pub(crate) async fn an_outage_within_the_cache_ttl_changes_no_answer(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    c.cut_off(true);
+    let broken = r#"kubevirt_wol_watch_connected{resource="VirtualMachines"}"#;
+    reaches(&manager, broken, 0.0).await;
+    let refused = manager.metric(NOT_FOUND);
+    agent.hears(THIRD);
+    reaches(&manager, NOT_FOUND, refused + 1.0).await;
+    agent.hears(MAC);
+    tokio::time::sleep(A_WHILE).await;
+    c.cut_off(false);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
+    assert!(manager.metric(PUT_OFF) < 0.5);
+    reaches(&manager, broken, 1.0).await;
+}
+
+pub(crate) async fn past_its_cache_ttl_the_manager_waits_to_know_what_it_missed(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    c.config("default", json!({"cacheTTL": 1})).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    c.cut_off(true);
+    reaches(&manager, STALE, 1.0).await;
+    manager
+        .process
+        .wait_for("the outage is told", SOON, |line| {
+            line.field("configs").contains("default") && line.message().contains("cacheTTL")
+        });
+    let refused = manager.metric(NOT_FOUND);
+    // The one VM is made meanwhile, the other never.
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    agent.hears(MAC);
+    agent.hears(THIRD);
+    eventually("both wakes are put off", async || {
+        manager.metric(PUT_OFF) >= 2.0
+    })
+    .await;
+    let unknown = manager.metric(NOT_FOUND) < refused + 0.5;
+    assert!(unknown, "it cannot be known");
+    c.cut_off(false);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
+    reaches(&manager, NOT_FOUND, refused + 1.0).await;
+    reaches(&manager, STALE, 0.0).await;
+    manager.process.wait_for("the end is told", SOON, |line| {
+        line.message().contains("every WolConfig counts again")
+    });
+}
+
+pub(crate) async fn each_config_counts_its_own_cache_ttl(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    c.namespace("work").await;
+    let patient = json!({"namespaceSelectors": ["work"], "cacheTTL": 300});
+    c.config("patient", patient).await;
+    let strict = json!({"namespaceSelectors": [NS], "cacheTTL": 0});
+    c.config("default", strict).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    c.kubevirt.add(&vm("work", "laptop").mac(OTHER)).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(THIRD)).await;
+    wakes_soon(c, &agent, THIRD, "probe").await;
+    c.kubevirt.wait_for_status(NS, "probe", "Running").await;
+    c.cut_off(true);
+    reaches(&manager, STALE, 1.0).await;
+    let opened = r#"kubevirt_wol_events_total{verdict="Opened"}"#;
+    let before = manager.metric(opened);
+    agent.hears(OTHER);
+    reaches(&manager, opened, before + 1.0).await;
+    agent.hears(MAC);
+    eventually("the other is put off", async || {
+        manager.metric(PUT_OFF) >= 1.0
+    })
+    .await;
+    assert_eq!(starts(c, "desktop"), 0);
+    c.cut_off(false);
+    c.kubevirt
+        .wait_for_status("work", "laptop", "Running")
+        .await;
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.boots("work", "laptop"), 1);
+    assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
+}
+
+pub(crate) async fn an_idle_manager_asks_the_api_for_nothing_but_changes(c: &Cluster) {
+    let (manager, _agent) = ready(c).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    reaches(&manager, "kubevirt_wol_connected_agents", 1.0).await;
+    // Only the stand-in tells what it was asked.
+    let Some(server) = c.server() else { return };
+    let own = server.requests().into_iter().filter(|request| {
+        request.user_agent.starts_with("kubevirt-wol/") && !request.path.contains("/leases")
+    });
+    let (watches, others): (Vec<_>, Vec<_>) = own.partition(Request::is_watch);
+    assert!(watches.len() >= 2, "{watches:?}");
+    let mut others: Vec<_> = others
+        .iter()
+        .map(|request| format!("{} {}", request.method, request.path))
+        .collect();
+    others.sort_unstable();
+    let first_lists = [
+        "GET /apis/kubevirt.io/v1/virtualmachines",
+        "GET /apis/wol.pillon.org/v1beta1/wolconfigs",
+    ];
+    assert_eq!(others, first_lists, "once each");
+}
