@@ -236,3 +236,14 @@ async fn are_taken(client: &Client) {
         assert_eq!(stored["spec"], expected);
     }
 }
+
+/// The sample that shows everything does.
+#[test]
+fn a_sample_has_every_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples/everything.yaml");
+    let sample: Value = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    for name in fields(&schema()).keys().filter(|n| n.starts_with("spec")) {
+        let pointer = format!("/{}", name.replace("[]", "/0").replace('.', "/"));
+        assert!(sample.pointer(&pointer).is_some(), "{name}");
+    }
+}
