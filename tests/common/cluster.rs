@@ -174,6 +174,20 @@ impl Cluster {
         result.expect("the WolConfig is taken");
     }
 
+    /// Replaces a `WolConfig` that is there as `kubectl replace` does: for one that is too large to
+    /// keep a record of who set what.
+    pub async fn replace_config(&self, name: &str, spec: Value) {
+        let api = Api::<WolConfig>::all(self.client.clone());
+        let old = api.get(name).await.expect("the WolConfig is there");
+        let object = json!({
+            "apiVersion": "wol.pillon.org/v1beta1", "kind": "WolConfig", "spec": spec,
+            "metadata": {"name": name, "resourceVersion": old.metadata.resource_version},
+        });
+        let object = serde_json::from_value(object).expect("a WolConfig");
+        let result = api.replace(name, &PostParams::default(), &object).await;
+        result.expect("the WolConfig is taken");
+    }
+
     /// Deletes a `WolConfig`.
     pub async fn delete_config(&self, name: &str) {
         let api = Api::<WolConfig>::all(self.client.clone());
