@@ -111,7 +111,8 @@ pub(crate) async fn the_last_of_ten_thousand_mappings_wakes(c: &Cluster) {
     let mappings: Vec<Value> = (0..10_000)
         .map(|n| mapping(&mac(n), &format!("vm-{n}")))
         .collect();
-    c.replace_config("default", explicit(&mappings)).await;
+    c.delete_config("default").await;
+    c.large_config("many", explicit(&mappings)).await;
     c.kubevirt.add(&vm(NS, "vm-9999")).await;
     wakes_soon(c, &agent, &mac(9_999), "vm-9999").await;
 }
