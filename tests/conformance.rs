@@ -10,18 +10,25 @@
 mod common;
 #[path = "conformance/custom.rs"]
 mod custom;
+#[path = "conformance/manager.rs"]
+mod manager;
+#[path = "conformance/memory.rs"]
+mod memory;
 #[path = "conformance/normalise.rs"]
 mod normalise;
 #[path = "conformance/requests.rs"]
 mod requests;
 #[path = "conformance/schemas.rs"]
 mod schemas;
+#[path = "conformance/tokens.rs"]
+mod tokens;
 
 use std::time::Duration;
 
 use common::{apiserver::ApiServer, envtest::Envtest};
 use http::Request;
 use kube::Client;
+use memory::Memory;
 use requests::Step;
 use serde_json::Value;
 
@@ -38,7 +45,8 @@ struct Answer {
     body: Value,
 }
 
-async fn send(client: &Client, step: &Step) -> Answer {
+async fn send(client: &Client, step: &Step, memory: &mut Memory) -> Answer {
+    let step = memory.fill(step);
     let mut request = Request::builder()
         .method(step.method.clone())
         .uri(&step.path)
@@ -59,6 +67,7 @@ async fn send(client: &Client, step: &Step) -> Answer {
         .collect();
     let code = response.status().as_u16();
     let body = read(response.into_body()).await;
+    memory.note(&body);
     Answer {
         code,
         media_type: media_type.unwrap_or_default(),
@@ -73,10 +82,10 @@ async fn read(body: kube::client::Body) -> String {
 }
 
 /// Sends a step, and again if it is to have a code in the end.
-async fn settle(client: &Client, step: &Step) -> Answer {
+async fn settle(client: &Client, step: &Step, memory: &mut Memory) -> Answer {
     let wait = async {
         loop {
-            let answer = send(client, step).await;
+            let answer = send(client, step, memory).await;
             if step.until.is_none_or(|code| code == answer.code) {
                 return answer;
             }
@@ -101,10 +110,15 @@ async fn the_stand_in_answers_as_a_real_server() {
     let real = envtest.client().await;
     let server = ApiServer::start().await;
     let stand_in = client(&server);
-    let steps = requests::all();
+    let token = tokens::known_to_both(&real, &server).await;
+    let steps = requests::all(&token);
+    let (mut theirs, mut ours) = (Memory::default(), Memory::default());
     let (mut compared, mut different) = (0, Vec::new());
     for step in &steps {
-        let (expected, found) = tokio::join!(settle(&real, step), settle(&stand_in, step));
+        let (expected, found) = tokio::join!(
+            settle(&real, step, &mut theirs),
+            settle(&stand_in, step, &mut ours)
+        );
         if step.until.is_some() {
             continue;
         }

@@ -184,6 +184,22 @@ impl Cluster {
         result.expect("the WolConfig is taken");
     }
 
+    /// Creates a `WolConfig` of thousands of entries. The stand-in takes it unseen: its rules, in a
+    /// test's build, would take a minute for it.
+    pub async fn large_config(&self, name: &str, spec: Value) {
+        let object = json!({
+            "apiVersion": "wol.pillon.org/v1beta1", "kind": "WolConfig",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        if let ApiBackend::StandIn(server) = &self.api {
+            return server.seed([object]);
+        }
+        let object = serde_json::from_value(object).expect("a WolConfig");
+        let api = Api::<WolConfig>::all(self.client.clone());
+        let result = api.create(&PostParams::default(), &object).await;
+        result.expect("the WolConfig is taken");
+    }
+
     /// Deletes a `WolConfig`.
     pub async fn delete_config(&self, name: &str) {
         let api = Api::<WolConfig>::all(self.client.clone());

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::custom;
+use super::{custom, manager};
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct Step {
     pub(crate) body: String,
     /// Not compared, but sent again until it has this code.
     pub(crate) until: Option<u16>,
+    /// Whether path and body refer to what the server said before; see [`super::memory`].
+    pub(crate) recalls: bool,
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -32,6 +34,7 @@ fn step(method: Method, path: impl Into<String>) -> Step {
         accept: None,
         body: String::new(),
         until: None,
+        recalls: false,
     }
 }
 
@@ -88,8 +91,15 @@ pub(crate) fn until(code: u16, step: Step) -> Step {
     }
 }
 
-/// All of them.
-pub(crate) fn all() -> Vec<Step> {
+pub(crate) fn recalling(step: Step) -> Step {
+    Step {
+        recalls: true,
+        ..step
+    }
+}
+
+/// All of them. Both servers know `token`.
+pub(crate) fn all(token: &str) -> Vec<Step> {
     let parts = [
         paths(),
         config_maps(),
@@ -100,8 +110,15 @@ pub(crate) fn all() -> Vec<Step> {
         custom::definitions(),
         custom::objects(),
         custom::ownership(),
+        manager::status(),
+        manager::identities(),
         custom::values(),
         built_in(),
+        manager::leases(),
+        manager::events(),
+        manager::versions(),
+        manager::tokens(token),
+        manager::daemon_sets(),
         custom::deletions(),
     ];
     parts.concat()

@@ -1,5 +1,7 @@
 //! What a user sees, each told as: given a cluster, when a packet comes, then a VM starts or not.
 
+mod bad_input;
+mod changes;
 mod configs;
 mod outages;
 
@@ -17,6 +19,8 @@ use crate::common::{
     process::{free_tcp, free_udp},
 };
 
+pub(crate) use bad_input::*;
+pub(crate) use changes::*;
 pub(crate) use configs::*;
 pub(crate) use outages::*;
 
@@ -48,6 +52,18 @@ async fn wakes_soon(c: &Cluster, agent: &Agent, mac: &str, name: &str) {
         agent.hears(mac);
         tokio::time::sleep(Duration::from_millis(50)).await;
         starts(c, name) > 0
+    })
+    .await;
+}
+
+/// Sends packets until one is answered with this outcome.
+async fn answered(manager: &Manager, agent: &Agent, mac: &str, outcome: &str) {
+    let series = format!(r#"kubevirt_wol_wakes_total{{outcome="{outcome}"}}"#);
+    let before = manager.metric(&series);
+    eventually(&format!("{mac} is answered {outcome}"), async || {
+        agent.hears(mac);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        manager.metric(&series) > before
     })
     .await;
 }

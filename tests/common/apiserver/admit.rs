@@ -69,6 +69,9 @@ pub fn check_type(resource: &Resource, object: &mut Value) -> Result<(), Failure
     }
     fields.insert("kind".to_owned(), resource.kind.as_str().into());
     fields.insert("apiVersion".to_owned(), resource.api_version().into());
+    if resource.kind == "Lease" {
+        check_times(&fields["spec"])?;
+    }
     let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
     if !metadata.is_object() {
         return Err(Failure::bad_request("metadata must be an object"));
@@ -76,8 +79,30 @@ pub fn check_type(resource: &Resource, object: &mut Value) -> Result<(), Failure
     Ok(())
 }
 
+/// A Lease has times with six digits after the point, neither more nor fewer.
+fn check_times(spec: &Value) -> Result<(), Failure> {
+    for text in ["acquireTime", "renewTime"].map(|field| spec[field].as_str()) {
+        let Some((text, rest)) = text.and_then(|text| Some((text, text.get(19..)?))) else {
+            continue;
+        };
+        let fraction = rest.strip_prefix('.').unwrap_or_default();
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        if digits != 6 {
+            return Err(Failure::bad_request(format!(
+                "Lease in version \"v1\" cannot be handled as a Lease: parsing time \"{text}\" as \
+                 \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"{rest}\" as \".000000\""
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn wrong_type(resource: &Resource, kind: &str, version: &str) -> Failure {
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    let ours = match resource.group.split('.').next() {
+        None | Some("") => "core",
+        Some(word) => word,
+    };
     let expected = resource.api_version();
     let message = match &resource.custom {
         Some(_) => format!(
@@ -90,7 +115,7 @@ fn wrong_type(resource: &Resource, kind: &str, version: &str) -> Failure {
         ),
         None => format!(
             "{kind} in version \"{version}\" cannot be handled as a {}: converting ({version}.{kind}) \
-             to (core.{}): unknown conversion",
+             to ({ours}.{}): unknown conversion",
             resource.kind, resource.kind
         ),
     };
@@ -187,6 +212,9 @@ pub fn for_create(call: &Call, mut object: Value) -> Result<Value, Failure> {
         metadata["generation"] = 1.into();
     }
     default_built_in(resource, &mut object);
+    if resource.kind == "Event" {
+        check_event(&object)?;
+    }
     schema::validate(resource, &object, None)?;
     Ok(object)
 }
@@ -207,6 +235,14 @@ fn default_built_in(resource: &Resource, object: &mut Value) {
             }
         }
         ("", "Event") => default_event(object),
+        ("apps", "DaemonSet") => {
+            let generation = "deprecated.daemonset.template.generation";
+            object["metadata"]["annotations"][generation] = "1".into();
+            object["status"] = json!({
+                "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0,
+                "numberReady": 0,
+            });
+        }
         ("", "Pod") => object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"}),
         ("apiextensions.k8s.io", _) => {
             let names = &mut object["spec"]["names"];
@@ -236,6 +272,26 @@ pub fn default_event(event: &mut Value) {
     if event["source"].is_null() {
         event["source"] = json!({});
     }
+}
+
+/// An Event is in the namespace of what it is about, or in `default` where that has none.
+fn check_event(event: &Value) -> Result<(), Failure> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (is, about) = (
+        text(&event["metadata"]["namespace"]),
+        text(&event["involvedObject"]["namespace"]),
+    );
+    if about == is || (about.is_empty() && is == "default") {
+        return Ok(());
+    }
+    let why = "does not match event.namespace";
+    let cause = Cause::invalid("involvedObject.namespace", &about.into(), why);
+    let who = Invalid {
+        group: "",
+        kind: "Event",
+        name: &text(&event["metadata"]["name"]),
+    };
+    Err(Failure::invalid(&who, &[cause]))
 }
 
 /// Moves `stringData` of a Secret to `data`.

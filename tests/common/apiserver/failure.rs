@@ -169,7 +169,8 @@ impl Failure {
 
     /// What an object gets that breaks the rules for its fields.
     pub fn invalid(who: &Invalid<'_>, causes: &[Cause]) -> Self {
-        let texts: Vec<String> = causes.iter().map(Cause::text).collect();
+        let mut texts: Vec<String> = causes.iter().map(Cause::text).collect();
+        texts.dedup();
         let kind = match who.group {
             "" => who.kind.to_owned(),
             group => format!("{}.{group}", who.kind),

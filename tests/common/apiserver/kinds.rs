@@ -63,6 +63,11 @@ impl Resource {
         }
     }
 
+    /// Whether an update makes an object that is not there.
+    pub fn upserts(&self) -> bool {
+        self.custom.is_none() && ["Lease", "Event"].contains(&self.kind.as_str())
+    }
+
     /// `<version>` or `<group>/<version>`.
     pub fn api_version(&self) -> String {
         match self.group.as_str() {

@@ -69,9 +69,13 @@ impl Page {
 ///
 /// # Errors
 ///
-/// It is not there.
+/// It is not there, or not in the version asked for.
 pub fn get(store: &Store, call: &Call) -> Result<Arc<Value>, Failure> {
     let key = call.key();
+    let asked = call.revision("resourceVersion")?.unwrap_or(0);
+    if asked > store.revision() {
+        return Err(Failure::too_large_version(asked, store.revision()));
+    }
     let found = store.get(&call.resource.table(), &key);
     found
         .cloned()
@@ -89,6 +93,14 @@ pub fn list(store: &Store, call: &Call) -> Result<Page, Failure> {
     let table = call.resource.table();
     let token = call.param("continue").map(Token::parse).transpose()?;
     let revision = match &token {
+        Some(_)
+            if call
+                .revision("resourceVersion")?
+                .is_some_and(|version| version != 0) =>
+        {
+            let text = "specifying resource version is not allowed when using continue";
+            return Err(Failure::bad_request(text));
+        }
         Some(token) => token.revision,
         None => requested(store, call)?,
     };

@@ -1,5 +1,7 @@
 //! Owns the checks of a CRD's schema: types, bounds, lists, and the rules in CEL.
 
+use std::collections::HashSet;
+
 use kube::core::cel::{RootContext, ValidationError, Validator};
 use serde_json::Value;
 
@@ -234,8 +236,9 @@ fn array(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
         }
         _ => return,
     };
+    let mut seen = HashSet::new();
     for (index, key) in keys.iter().enumerate() {
-        if keys[..index].contains(key) {
+        if !seen.insert(key) {
             let field = format!("{path}[{index}]");
             let message = format!("Duplicate value: {key}");
             causes.push(Cause::new("FieldValueDuplicate", &field, message));

@@ -80,7 +80,12 @@ pub fn start(state: &Arc<State>, call: &Call, form: Form) -> Result<Body, Failur
 impl Watch {
     /// Sets the version to start from, and queues what comes before it.
     fn begin(&mut self, call: &Call) -> Result<(), Failure> {
-        let asked = call.revision("resourceVersion")?.unwrap_or(0);
+        let asked = call.revision("resourceVersion").map_err(|failure| {
+            let status = failure.status();
+            let text = status["message"].as_str().unwrap_or_default();
+            Failure::unexplained(500, text.trim_start_matches("invalid resource version: "))
+        })?;
+        let asked = asked.unwrap_or(0);
         let initial = call.flag("sendInitialEvents");
         let state = self.state.clone();
         let store = state.store();

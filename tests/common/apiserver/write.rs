@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::{
     State, admit, apply, clock, crds,
-    failure::Failure,
+    failure::{Cause, Failure, Invalid},
     kinds::{CRDS, NAMESPACES},
     list::Scope,
     managed, patch,
@@ -45,9 +46,15 @@ fn create_object(
     if resource.namespaced {
         check_namespace(&store, resource, &key)?;
     }
-    let object = admit::for_create(call, object)?;
     let table = resource.table();
-    if store.get(&table, &key).is_some() {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    let stored = store.get(&table, &key).is_some();
+    if call.method == Method::POST && version.is_some_and(|text| !matches!(text, "" | "0")) {
+        let text = "resourceVersion should not be set on objects to be created";
+        return Err(Failure::unexplained(500, text));
+    }
+    let object = admit::for_create(call, object)?;
+    if stored {
         return Err(Failure::already_exists(resource, name));
     }
     let mut object = managed::after_update(call, None, object);
@@ -128,12 +135,18 @@ pub fn update(state: &State, call: &Call) -> Result<Written, Failure> {
         }
         return Err(unconditional(call, &name));
     }
+    let absent = state
+        .store()
+        .get(&call.resource.table(), &call.key())
+        .is_none();
+    if call.resource.upserts() && absent {
+        return create_object(state, call, &call.key().name, object);
+    }
     change(state, call, |_| Ok(object.clone()))
 }
 
 /// What an update gets that does not say which version it is of, where it must.
 fn unconditional(call: &Call, name: &str) -> Failure {
-    use super::failure::{Cause, Invalid};
     let field = "metadata.resourceVersion";
     let cause = Cause::invalid(field, &json!(0), "must be specified for an update");
     let who = Invalid {
@@ -174,6 +187,12 @@ fn apply_new(state: &State, call: &Call, wanted: Value) -> Result<Written, Failu
     }
     let mut object = wanted;
     let name = admit::names(call, &mut object)?;
+    if let Some(uid) = object["metadata"]["uid"].as_str() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(Failure::conflict(&call.resource, &name, &why));
+    }
     create_object(state, call, &name, apply::first(call, object))
 }
 
@@ -231,7 +250,15 @@ fn check_preconditions(call: &Call, key: &Key, old: &Value, new: &Value) -> Resu
             .to_owned()
     };
     let (uid, is) = (text(new, "uid"), text(old, "uid"));
-    if !uid.is_empty() && uid != is {
+    if uid != is && call.method == Method::PATCH {
+        // What a patch of a custom resource's status says of the metadata does not count.
+        if call.resource.custom.is_none() || call.subresource.is_none() {
+            let value = uid.into();
+            let cause = Cause::invalid("metadata.uid", &value, "field is immutable");
+            let who = admit::who(&call.resource, &key.name);
+            return Err(Failure::invalid(&who, &[cause.clone(), cause]));
+        }
+    } else if !uid.is_empty() && uid != is {
         let place = match call.resource.group.as_str() {
             "" => call.resource.plural.clone(),
             group => format!("{group}/{}", call.resource.plural),
