@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Gate, Readiness},
+    admin::{self, Gate, Liveness, Readiness},
     cli::ManagerArgs,
     cluster,
     settings::Settings,
@@ -55,6 +55,8 @@ use watch::Watch;
 const MAX_INTENTS: usize = 4_096;
 /// Agents that wait for an answer at most, over all wakes.
 const MAX_REPORTERS: usize = 131_072;
+/// A task that has not taken a turn for so long hangs; each takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Serves agents until `token` is cancelled.
 ///
@@ -101,6 +103,7 @@ pub async fn serve(
 struct Manager {
     registry: Registry,
     readiness: Readiness,
+    liveness: Liveness,
     starter: Starter,
     scribe: Scribe,
     watch: Watch,
@@ -129,7 +132,7 @@ impl Manager {
         let mut registry = telemetry::registry();
         let metrics = Metrics::new(&mut registry);
         metrics.insecure.set(i64::from(args.insecure));
-        let readiness = Readiness::default();
+        let (readiness, liveness) = (Readiness::default(), Liveness::default());
         let listed = ["the list of virtual machines", "the list of WolConfigs"]
             .map(|name| readiness.gate(name));
         let replica: Arc<str> = args.replica_id.into();
@@ -138,6 +141,7 @@ impl Manager {
             client,
             directory: Arc::new(Directory::new()),
             metrics: watch::Metrics::register(&mut registry),
+            liveness: liveness.clone(),
             token: token.clone(),
         };
         let tools = Tools {
@@ -169,6 +173,7 @@ impl Manager {
             waker,
             server: server(grpc, agents, &readiness),
             readiness,
+            liveness,
             token,
         })
     }
@@ -176,17 +181,22 @@ impl Manager {
     async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
         let (token, server) = (self.token, self.server);
         let [vms, configs] = self.listed;
+        let heart = |name| self.liveness.task(name, STUCK_AFTER);
+        let warmth = 2 * self.starter.longest_turn();
+        let warmth = self.liveness.task("connection", warmth);
+        let health = (self.readiness, self.liveness.clone());
         // Cancelled when the server and the waker have ended: what must outlive them ends then.
         let last = CancellationToken::new();
         let guard = Arc::new(last.clone().drop_guard());
         let mut tasks = Tasks::new(token.clone());
         tasks.spawn(
             "admin",
-            admin::serve(admin, self.registry.into(), self.readiness, last.clone()),
+            admin::serve(admin, self.registry.into(), health, last.clone()),
         );
-        tasks.spawn("events", self.scribe.run(last));
-        tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
-        tasks.spawn("connection", self.starter.keep_warm(token.clone()));
+        tasks.spawn("events", self.scribe.run(last, heart("events")));
+        let pulse = server.agents.pulse.clone();
+        tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
+        tasks.spawn("connection", self.starter.keep_warm(token.clone(), warmth));
         tasks.spawn(
             "virtual machines",
             self.watch
@@ -197,8 +207,9 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
-        tasks.spawn("waker", holding(guard.clone(), self.waker.run(token)));
-        tasks.spawn("agents", holding(guard, server.run()));
+        let waker = self.waker.run(token, heart("waker"));
+        tasks.spawn("waker", holding(guard.clone(), waker));
+        tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
         tasks.join().await
     }
 }

@@ -12,9 +12,13 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Heartbeat,
     cluster::chain,
     kubevirt::VirtualMachine,
-    manager::vm::{Vm, VmKey},
+    manager::{
+        metrics::Meaning,
+        vm::{Vm, VmKey},
+    },
 };
 
 /// What an answer to a start means.
@@ -61,18 +65,18 @@ impl Answered {
         }
     }
 
-    /// The word for it in metrics.
+    /// Its kind, for metrics.
     #[must_use]
-    pub fn as_str(&self) -> &'static str {
+    pub fn meaning(&self) -> Meaning {
         match self {
-            Self::Accepted => "accepted",
-            Self::Recheck { .. } => "recheck",
-            Self::Gone => "gone",
-            Self::Forbidden(_) => "forbidden",
-            Self::Unsupported(_) => "unsupported",
-            Self::Refused(_) => "refused",
-            Self::Retry { .. } => "unavailable",
-            Self::Bug(_) => "not-understood",
+            Self::Accepted => Meaning::Accepted,
+            Self::Recheck { .. } => Meaning::Recheck,
+            Self::Gone => Meaning::Gone,
+            Self::Forbidden(_) => Meaning::Forbidden,
+            Self::Unsupported(_) => Meaning::Unsupported,
+            Self::Refused(_) => Meaning::Refused,
+            Self::Retry { .. } => Meaning::Unavailable,
+            Self::Bug(_) => Meaning::NotUnderstood,
         }
     }
 }
@@ -146,18 +150,25 @@ impl Starter {
         Ok(classify(status, &String::from_utf8_lossy(&body), after))
     }
 
+    /// How long one turn of [`keep_warm`](Self::keep_warm) may take.
+    #[must_use]
+    pub fn longest_turn(&self) -> Duration {
+        self.timeout + WARM
+    }
+
     /// Keeps a connection to the API server open until `token` is cancelled, so that a start after
     /// a long silence need not wait for a handshake.
     ///
     /// # Errors
     ///
     /// None.
-    pub async fn keep_warm(self, token: CancellationToken) -> anyhow::Result<()> {
+    pub async fn keep_warm(self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         let beat = async {
             loop {
+                heart.beat();
                 // Whether it succeeds shows elsewhere.
                 let _ = tokio::time::timeout(self.timeout, self.client.apiserver_version()).await;
-                tokio::time::sleep(WARM).await;
+                heart.waiting(tokio::time::sleep(WARM)).await;
             }
         };
         token.run_until_cancelled(beat).await;

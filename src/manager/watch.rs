@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher::Event};
@@ -16,7 +16,7 @@ use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Gate,
+    admin::{Gate, Liveness},
     crd::WolConfig,
     kubevirt::VirtualMachine,
     manager::{
@@ -47,9 +47,14 @@ pub struct Watch {
     pub directory: Arc<Directory>,
     /// What they count.
     pub metrics: Metrics,
+    /// Who notices when one of them hangs.
+    pub liveness: Liveness,
     /// Ends them.
     pub token: CancellationToken,
 }
+
+/// A watch that has not taken a turn for so long hangs; it takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 impl Watch {
     /// Keeps the directory's VMs up to date and tells `observer` of each change. `gate` opens with
@@ -71,7 +76,9 @@ impl Watch {
             unreadable: HashSet::new(),
         };
         let api = Api::<VirtualMachine>::all(self.client);
-        let watch = follow::follow(api, Watched::VirtualMachines, &self.metrics, |event| {
+        let heart = self.liveness.task("virtual machines", STUCK_AFTER);
+        let what = Watched::VirtualMachines;
+        let watch = follow::follow(api, what, &self.metrics, &heart, |event| {
             machines.take(event);
         });
         self.token.run_until_cancelled(watch).await;
@@ -100,7 +107,9 @@ impl Watch {
             known: BTreeMap::new(),
         };
         let api = Api::<DeserializeGuard<WolConfig>>::all(self.client);
-        let watch = follow::follow(api, Watched::WolConfigs, &self.metrics, |event| {
+        let heart = self.liveness.task("configs", STUCK_AFTER);
+        let what = Watched::WolConfigs;
+        let watch = follow::follow(api, what, &self.metrics, &heart, |event| {
             configs.take(event);
         });
         self.token.run_until_cancelled(watch).await;

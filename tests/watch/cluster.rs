@@ -16,7 +16,7 @@ use kube::{
     },
 };
 use kubevirt_wol::{
-    admin::Readiness,
+    admin::{Liveness, Readiness},
     mac::MacAddr,
     manager::{
         config::Windows,
@@ -113,6 +113,7 @@ impl Cluster {
             client: self.client.clone(),
             directory: Arc::clone(&self.directory),
             metrics: Metrics::register(&mut self.registry),
+            liveness: Liveness::default(),
             token: token.clone(),
         };
         let mut tasks = Tasks::new(token);

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::metrics::{Metrics, Trouble, Watched};
-use crate::cluster::chain;
+use crate::{admin::Heartbeat, cluster::chain};
 
 /// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
 /// peak; VMs with their cloud-init have up to 50 kB each.
@@ -39,8 +39,13 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Hands each event of a resource to `take`, for ever. A resource that the API server does not
 /// know looks like an empty list. Never ends by itself.
-pub(super) async fn follow<K, F>(api: Api<K>, what: Watched, metrics: &Metrics, mut take: F)
-where
+pub(super) async fn follow<K, F>(
+    api: Api<K>,
+    what: Watched,
+    metrics: &Metrics,
+    heart: &Heartbeat,
+    mut take: F,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: FnMut(Event<K>),
 {
@@ -48,7 +53,7 @@ where
     loop {
         let config = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api.clone(), config));
-        while let Some(event) = events.next().await {
+        while let Some(event) = heart.waiting(events.next()).await {
             let error = match event {
                 Ok(event) => {
                     // The start of a list is none: it comes before the first request.
@@ -71,7 +76,7 @@ where
                 take(Event::Init);
                 take(Event::InitDone);
             }
-            sleep(retry.delay()).await;
+            heart.waiting(sleep(retry.delay())).await;
             // The watcher would try to resume for ever where only a new list helps.
             if matches!(trouble, Trouble::Absent | Trouble::Expired | Trouble::Other) {
                 break;
