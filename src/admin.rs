@@ -4,6 +4,7 @@ mod liveness;
 
 use std::{
     convert::Infallible,
+    fmt::Write as _,
     future::IntoFuture as _,
     net::SocketAddr,
     sync::{
@@ -16,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::State,
+    extract::{RawQuery, State},
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
@@ -131,16 +132,27 @@ async fn look(liveness: &Liveness) -> Infallible {
     }
 }
 
-async fn live(State(liveness): State<Liveness>) -> impl IntoResponse {
+/// With `?verbose`, as the API server has it, also tells when each task beat last.
+async fn live(State(liveness): State<Liveness>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let mut details = String::new();
+    if query.is_some_and(|query| query == "verbose") {
+        for (task, age) in liveness.ages() {
+            // Writing to a string does not fail.
+            let _ = writeln!(details, "{task}: {:.1} s ago", age.as_secs_f64());
+        }
+    }
     match &*liveness.stuck() {
-        [] => (StatusCode::OK, "ok\n".to_owned()),
+        [] => (StatusCode::OK, format!("{details}ok\n")),
         names => {
             let names = names.join(", ");
             tracing::error!(
                 tasks = names,
                 "tasks are stuck; the process is to be restarted"
             );
-            (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {names}\n"))
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{details}stuck: {names}\n"),
+            )
         }
     }
 }

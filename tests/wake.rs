@@ -62,6 +62,7 @@ scenarios!(
     several_configs_add_up_and_deleting_one_takes_its_vms_out,
     without_a_config_nothing_is_wakeable,
     sources_and_interfaces_of_a_config_hold,
+    repeats_of_a_trouble_are_counted_in_one_event,
     definitions_may_come_after_the_manager,
     a_wake_heard_before_the_manager_came_is_delivered,
     a_wake_while_the_api_is_away_starts_when_it_is_back,

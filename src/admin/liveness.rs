@@ -88,6 +88,18 @@ impl Liveness {
         heart
     }
 
+    /// How long ago each task beat last.
+    #[must_use]
+    pub fn ages(&self) -> Vec<(&'static str, Duration)> {
+        let now = self.began.elapsed();
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |task: &Task| {
+            let last = task.last.upgrade()?.load(Ordering::Relaxed);
+            Some((task.name, now.saturating_sub(Duration::from_millis(last))))
+        };
+        watched.tasks.iter().filter_map(age).collect()
+    }
+
     /// The tasks that are stuck. To be asked every second, as a standstill of the whole process,
     /// after which every task gets its limit anew, is noticed by a look that comes late.
     #[must_use]

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use crate::{telemetry::Word, wake::Outcome};
 
-pub use labels::{Meaning, SessionEnd, Told};
+pub use labels::{Found, Meaning, SessionEnd, Told};
 
 /// What was done with a reported event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +82,11 @@ struct Answered {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reread {
+    result: Word<Found>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Timed {
     stage: Word<Stage>,
 }
@@ -102,6 +107,7 @@ pub struct Metrics {
     wakes: Family<Decided, Counter>,
     events: Family<Reported, Counter>,
     starts: Family<Answered, Counter>,
+    reads: Family<Reread, Counter>,
     stages: Family<Timed, Histogram, fn() -> Histogram>,
     told: Family<Written, Counter>,
     ended: Family<Ended, Counter>,
@@ -129,6 +135,7 @@ impl Metrics {
             wakes: Family::default(),
             events: Family::default(),
             starts: Family::default(),
+            reads: Family::default(),
             // From a tenth of a millisecond to a minute and a half.
             stages: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_1, 2.5, 16))
@@ -159,6 +166,9 @@ impl Metrics {
         for answer in Meaning::ALL.map(Word) {
             drop(self.starts.get_or_create(&Answered { answer }));
         }
+        for result in Found::ALL.map(Word) {
+            drop(self.reads.get_or_create(&Reread { result }));
+        }
         for result in Told::ALL.map(Word) {
             drop(self.told.get_or_create(&Written { result }));
         }
@@ -186,6 +196,11 @@ impl Metrics {
             "start_calls",
             "Calls to start a VM, by what their answer meant",
             self.starts.clone(),
+        );
+        registry.register(
+            "read_calls",
+            "Calls to read a VM whose watch said nothing in time, by what they brought",
+            self.reads.clone(),
         );
         registry.register(
             "wake_duration_seconds",
@@ -258,6 +273,12 @@ impl Metrics {
     pub fn answered(&self, answer: Meaning) {
         let answer = Word(answer);
         self.starts.get_or_create(&Answered { answer }).inc();
+    }
+
+    /// Counts what reading a VM brought.
+    pub fn read(&self, result: Found) {
+        let result = Word(result);
+        self.reads.get_or_create(&Reread { result }).inc();
     }
 
     /// Notes how long a part of a wake took.

@@ -16,7 +16,7 @@ use crate::{
     cluster::chain,
     kubevirt::VirtualMachine,
     manager::{
-        metrics::Meaning,
+        metrics::{Found, Meaning},
         vm::{Vm, VmKey},
     },
 };
@@ -90,6 +90,18 @@ pub enum Reread {
     Gone,
     /// It could not be read, for the reason given.
     Failed(String),
+}
+
+impl Reread {
+    /// Its kind, for metrics.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        match self {
+            Self::Vm(_) => Found::Vm,
+            Self::Gone => Found::Gone,
+            Self::Failed(_) => Found::Failed,
+        }
+    }
 }
 
 /// Where KubeVirt's API is missing, it is not worth asking more often than this.

@@ -207,7 +207,10 @@ impl Waker {
                 self.tools.journal.answered(&answer);
                 self.intents.answered(&uid, id, answer, now);
             }
-            Done::Read(uid, id, read) => self.intents.reread(&uid, id, read, now),
+            Done::Read(uid, id, read) => {
+                self.tools.metrics.read(read.found());
+                self.intents.reread(&uid, id, read, now);
+            }
         }
         Ok(())
     }

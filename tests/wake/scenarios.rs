@@ -1,6 +1,7 @@
 //! What a user sees, each told as: given a cluster, when a packet comes, then a VM starts or not.
 
 mod configs;
+mod events;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::common::{
 };
 
 pub(crate) use configs::*;
+pub(crate) use events::*;
 
 const NS: &str = "home";
 const MAC: &str = "52:54:00:00:00:01";
@@ -112,12 +114,14 @@ pub(crate) async fn a_halted_vm_starts_and_is_warned_of_becoming_always(c: &Clus
         woken["spec"]["runStrategy"], "Always",
         "as KubeVirt does it"
     );
-    eventually("an Event recommends another strategy", async || {
-        c.events(NS, "server")
-            .await
-            .iter()
-            .any(|event| event.contains("Manual"))
-    })
+    eventually(
+        "an Event of its own recommends another strategy",
+        async || {
+            let events = c.events(NS, "server").await;
+            let hint = |event: &&String| event.starts_with("WakeOnLanHint: ");
+            events.iter().filter(hint).any(|e| e.contains("Manual"))
+        },
+    )
     .await;
 }
 

@@ -65,6 +65,21 @@ impl Meaning {
     ];
 }
 
+/// What reading a VM brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Found {
+    /// The VM.
+    Vm,
+    /// It does not exist any more.
+    Gone,
+    /// It could not be read.
+    Failed,
+}
+
+impl Found {
+    pub(super) const ALL: [Self; 3] = [Self::Vm, Self::Gone, Self::Failed];
+}
+
 /// Why a session of an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionEnd {
