@@ -1,6 +1,10 @@
 //! Owns what kubelet and Prometheus ask: `/livez`, `/readyz` and `/metrics`.
 
+mod liveness;
+
 use std::{
+    convert::Infallible,
+    fmt::Write as _,
     future::IntoFuture as _,
     net::SocketAddr,
     sync::{
@@ -13,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::State,
+    extract::{RawQuery, State},
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
@@ -21,6 +25,8 @@ use axum::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use liveness::{Heartbeat, Liveness};
 
 /// Requests that are under way at the end get this long.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -98,22 +104,56 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
-    readiness: Readiness,
+    (readiness, liveness): (Readiness, Liveness),
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let end = token.clone();
     let app = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live).with_state(liveness.clone()))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(metrics).with_state(registry));
     let server = axum::serve(listener, app).with_graceful_shutdown(token.cancelled_owned());
     tokio::select! {
         result = server.into_future() => result.context("the admin server failed"),
+        never = look(&liveness) => match never {},
         // A request that is never finished must not keep the process.
         () = async {
             end.cancelled().await;
             tokio::time::sleep(FAREWELL).await;
         } => Ok(()),
+    }
+}
+
+/// Notices a standstill of the process, for which no task is to blame.
+async fn look(liveness: &Liveness) -> Infallible {
+    loop {
+        tokio::time::sleep(liveness::LOOK).await;
+        let _ = liveness.stuck();
+    }
+}
+
+/// With `?verbose`, as the API server has it, also tells when each task beat last.
+async fn live(State(liveness): State<Liveness>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let mut details = String::new();
+    if query.is_some_and(|query| query == "verbose") {
+        for (task, age) in liveness.ages() {
+            // Writing to a string does not fail.
+            let _ = writeln!(details, "{task}: {:.1} s ago", age.as_secs_f64());
+        }
+    }
+    match &*liveness.stuck() {
+        [] => (StatusCode::OK, format!("{details}ok\n")),
+        names => {
+            let names = names.join(", ");
+            tracing::error!(
+                tasks = names,
+                "tasks are stuck; the process is to be restarted"
+            );
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{details}stuck: {names}\n"),
+            )
+        }
     }
 }
 
@@ -144,7 +184,10 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     use super::*;
 
@@ -154,7 +197,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let token = CancellationToken::new();
         let registry = Arc::new(Registry::default());
-        let server = serve(listener, registry, Readiness::default(), token.clone());
+        let health = (Readiness::default(), Liveness::default());
+        let server = serve(listener, registry, health, token.clone());
         let visit = async {
             let mut half = TcpStream::connect(address).await.unwrap();
             half.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
@@ -168,5 +212,45 @@ mod tests {
             .await
             .unwrap();
         ended.unwrap();
+    }
+
+    #[tokio::test]
+    async fn livez_names_the_task_that_hangs() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let liveness = Liveness::default();
+        let limit = Duration::from_secs(1);
+        let _hangs = liveness.task("virtual machines", limit);
+        let waits = liveness.task("waker", limit * 10);
+        let health = (Readiness::default(), liveness);
+        let registry = Arc::new(Registry::default());
+        let server = serve(listener, registry, health, CancellationToken::new());
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /livez HTTP/1.0\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let visits = async {
+            let first = ask().await;
+            assert!(first.starts_with("HTTP/1.0 200"), "{first}");
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                let answer = ask().await;
+                if answer.starts_with("HTTP/1.0 503") {
+                    assert!(answer.ends_with("stuck: virtual machines\n"), "{answer}");
+                    return;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "{answer}");
+                waits.beat();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            _ = server => panic!("it ended"),
+            () = visits => {}
+        }
     }
 }

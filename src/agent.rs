@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::listeners::Ears;
 use self::{intake::Intake, listeners::Listeners, metrics::Metrics, session::Session};
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Liveness, Readiness},
     cli::AgentArgs,
     rpc::pb,
     settings::Settings,
@@ -35,6 +35,9 @@ use crate::{
 
 /// How long the end waits for managers to take what was heard.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A task that has not taken a turn for so long hangs; each takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// One thread reads sockets while another one talks to the manager; more would only cost memory on
 /// nodes with many cores.
@@ -88,12 +91,13 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let metrics = Metrics::default();
     let mut registry = telemetry::registry();
     metrics.register(&mut registry);
-    let readiness = Readiness::default();
+    let (readiness, liveness) = (Readiness::default(), Liveness::default());
     let listening = readiness.gate("a socket that listens");
     let configured = readiness.gate("the settings from a manager");
 
     let intake = Arc::new(Intake::new(args.node_name.clone(), metrics));
-    let listeners = Arc::new(Listeners::start(ears, Arc::clone(&intake), listening));
+    let listeners = Listeners::start(ears, Arc::clone(&intake), listening, liveness.clone());
+    let listeners = Arc::new(listeners);
     let session = Session {
         endpoint: connect::endpoint(&args.manager)?,
         hello: pb::Hello {
@@ -105,18 +109,23 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
         listeners: Arc::clone(&listeners),
         fixed_ports: args.wol_ports.iter().copied().collect::<BTreeSet<_>>(),
         configured,
+        heart: liveness.task("session", STUCK_AFTER),
     };
+    let supervision = liveness.task("listeners", STUCK_AFTER);
 
     let mut tasks = Tasks::new(token.clone());
     if let Some(address) = args.admin_bind {
         let listener = admin::bind(address).await?;
-        let (registry, token) = (Arc::new(registry), token.clone());
-        tasks.spawn("admin", admin::serve(listener, registry, readiness, token));
+        let (registry, health) = (Arc::new(registry), (readiness, liveness));
+        tasks.spawn(
+            "admin",
+            admin::serve(listener, registry, health, token.clone()),
+        );
     }
     let heard_all = CancellationToken::new();
     let ears_closed = heard_all.clone();
     tasks.spawn("listeners", async move {
-        listeners.supervise(token).await;
+        listeners.supervise(token, supervision).await;
         ears_closed.cancel();
         Ok(())
     });

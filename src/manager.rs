@@ -26,7 +26,7 @@ pub mod vm;
 pub mod waker;
 pub mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use kube::Client;
@@ -35,7 +35,7 @@ use tokio::{net::TcpListener, sync::watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Gate, Readiness},
+    admin::{self, Gate, Liveness, Readiness},
     cli::ManagerArgs,
     cluster,
     settings::Settings,
@@ -60,6 +60,9 @@ use sessions::Sessions;
 use start::Starter;
 use waker::{Freshness, Front, Tools, Waker};
 use watch::Watch;
+
+/// A task that has not taken a turn for so long hangs; each takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Serves agents until `token` is cancelled.
 ///
@@ -111,7 +114,12 @@ struct Status {
 }
 
 impl Status {
-    fn new(options: &Options, client: &Client, watch: &Watch, sessions: Arc<Sessions>) -> Self {
+    fn new(
+        options: &Options,
+        client: &Client,
+        watch: &Watch,
+        (sessions, events): (Arc<Sessions>, Events),
+    ) -> Self {
         let Options {
             replica,
             timing,
@@ -128,6 +136,7 @@ impl Status {
             kubevirt: watch.kubevirt.subscribe(),
             stale: watch.stale.subscribe(),
             sessions,
+            events,
             leadership,
         };
         Self {
@@ -142,6 +151,7 @@ impl Status {
 struct Manager {
     registry: Registry,
     readiness: Readiness,
+    liveness: Liveness,
     scribe: Scribe,
     watch: Watch,
     windows: Windows,
@@ -160,18 +170,23 @@ impl Manager {
         let mut registry = telemetry::registry();
         let metrics = Metrics::new(&mut registry);
         metrics.insecure.set(i64::from(options.insecure));
-        let readiness = Readiness::default();
+        let (readiness, liveness) = (Readiness::default(), Liveness::default());
         let listed = ["the list of virtual machines", "the list of WolConfigs"]
             .map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let watch = Watch::new(client.clone(), &mut registry, token.clone());
+        let watch = Watch::new(
+            client.clone(),
+            &mut registry,
+            liveness.clone(),
+            token.clone(),
+        );
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
             contact: watch.contact.clone(),
             starter: Starter::new(client.clone(), options.start_timeout),
-            events,
+            events: events.clone(),
             journal: Arc::default(),
             last_wakes: last_wakes.clone(),
             metrics: metrics.clone(),
@@ -187,7 +202,8 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let status = Status::new(&options, &client, &watch, agents.sessions.clone());
+        let tellers = (agents.sessions.clone(), events);
+        let status = Status::new(&options, &client, &watch, tellers);
         status.elector.register(&mut registry);
         Self {
             registry,
@@ -201,6 +217,7 @@ impl Manager {
             last_wakes: LastWakeWriter::new(client, last_wakes),
             server: server(grpc, agents, &readiness),
             readiness,
+            liveness,
             token,
         }
     }
@@ -208,21 +225,32 @@ impl Manager {
     async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
         let (token, server) = (self.token, self.server);
         let [vms, configs] = self.listed;
+        let heart = |name| self.liveness.task(name, STUCK_AFTER);
+        let health = (self.readiness, self.liveness.clone());
         // Cancelled when the server and the waker have ended: what must outlive them ends then.
         let last = CancellationToken::new();
         let guard = Arc::new(last.clone().drop_guard());
         let mut tasks = Tasks::new(token.clone());
         tasks.spawn(
             "admin",
-            admin::serve(admin, self.registry.into(), self.readiness, last.clone()),
+            admin::serve(admin, self.registry.into(), health, last.clone()),
         );
-        tasks.spawn("events", self.scribe.run(last.clone()));
+        tasks.spawn("events", self.scribe.run(last.clone(), heart("events")));
         // Given back when nothing is done any more that needs it.
-        tasks.spawn("leader", self.status.elector.run(last));
-        tasks.spawn("status", self.status.reconciler.run(token.clone()));
-        tasks.spawn("last wakes", self.last_wakes.run(token.clone()));
-        tasks.spawn("pulse", server.agents.pulse.clone().run(token.clone()));
-        tasks.spawn("staleness", self.watch.clone().staleness());
+        tasks.spawn("leader", self.status.elector.run(last, heart("leader")));
+        let reconciler = self.status.reconciler;
+        tasks.spawn("status", reconciler.run(token.clone(), heart("status")));
+        let last_wakes = self.last_wakes;
+        tasks.spawn(
+            "last wakes",
+            last_wakes.run(token.clone(), heart("last wakes")),
+        );
+        let pulse = server.agents.pulse.clone();
+        tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
+        tasks.spawn(
+            "staleness",
+            self.watch.clone().staleness(heart("staleness")),
+        );
         tasks.spawn(
             "virtual machines",
             self.watch
@@ -233,8 +261,9 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
-        tasks.spawn("waker", holding(guard.clone(), self.waker.run(token)));
-        tasks.spawn("agents", holding(guard, server.run()));
+        let waker = self.waker.run(token, heart("waker"));
+        tasks.spawn("waker", holding(guard.clone(), waker));
+        tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
         tasks.join().await
     }
 }

@@ -82,3 +82,46 @@ impl Tasks {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_early_ends_all_and_is_named() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new(token.clone());
+        tasks.spawn("waker", async { Ok(()) });
+        let other = token.clone();
+        tasks.spawn("agents", async move {
+            other.cancelled().await;
+            Ok(())
+        });
+        let error = tasks.join().await.unwrap_err().to_string();
+        assert_eq!(error, "task waker ended before shutdown");
+        assert!(token.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_ends_all_and_is_named_with_its_reason() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new(token.clone());
+        tasks.spawn("agents", async { Err(anyhow!("the port is gone")) });
+        let error = format!("{:#}", tasks.join().await.unwrap_err());
+        assert_eq!(error, "task agents failed: the port is gone");
+        assert!(token.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_when_asked_are_no_error() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new(token.clone());
+        let asked = token.clone();
+        tasks.spawn("waker", async move {
+            asked.cancelled().await;
+            Ok(())
+        });
+        token.cancel();
+        tasks.join().await.unwrap();
+    }
+}

@@ -1,9 +1,13 @@
 //! Owns how the program speaks to machines and people: log lines and the metrics registry.
 
-use std::io::IsTerminal as _;
+use std::{fmt, io::IsTerminal as _};
 
 use clap::ValueEnum;
-use prometheus_client::{metrics::info::Info, registry::Registry};
+use prometheus_client::{
+    encoding::{EncodeLabelValue, LabelValueEncoder},
+    metrics::info::Info,
+    registry::Registry,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::UsageError;
@@ -50,6 +54,30 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         LogFormat::Auto | LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| anyhow::anyhow!("cannot install the log writer: {error}"))
+}
+
+/// The value of a label, and the same word in a log line: the name of an enum's variant, written
+/// `like-this`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Word<T>(pub T);
+
+impl<T: fmt::Debug> fmt::Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(variant) = self;
+        for (position, letter) in format!("{variant:?}").chars().enumerate() {
+            if letter.is_ascii_uppercase() && position > 0 {
+                f.write_str("-")?;
+            }
+            write!(f, "{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: fmt::Debug> EncodeLabelValue for Word<T> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        fmt::Write::write_fmt(encoder, format_args!("{self}"))
+    }
 }
 
 /// A registry with the prefix and `kubevirt_wol_build_info`.

@@ -38,6 +38,7 @@ scenarios!(
     an_address_that_is_changed_moves_the_vm,
     a_vm_that_is_deleted_is_not_found_any_more,
     a_config_that_is_deleted_wakes_nothing_any_more,
+    repeats_of_a_trouble_are_counted_in_one_event,
     definitions_may_come_after_the_manager,
     a_wake_heard_before_the_manager_came_is_delivered,
     a_wake_while_the_api_is_away_starts_when_it_is_back,

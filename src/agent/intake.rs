@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    metrics::{Loss, Metrics, Verdict, carrier_word},
+    metrics::{Invalid, Loss, Metrics, Verdict, carrier_word},
     ring::{Key, Ring, Settled},
 };
 use crate::{
@@ -90,7 +90,7 @@ impl Intake {
             Err(rejection) => {
                 tracing::debug!(%origin, reason = rejection.as_str(), "not a magic packet");
                 let carrier = Some(origin.carrier);
-                return self.metrics.invalid(carrier, rejection.as_str());
+                return self.metrics.invalid(carrier, Invalid::Payload(rejection));
             }
         };
         if found.capped() {
@@ -107,8 +107,8 @@ impl Intake {
     }
 
     /// Counts a packet that a socket itself could make nothing of.
-    pub fn reject(&self, carrier: Option<Carrier>, reason: &'static str) {
-        tracing::debug!(reason, "a frame without a payload");
+    pub fn reject(&self, carrier: Option<Carrier>, reason: Invalid) {
+        tracing::debug!(reason = reason.as_str(), "a frame without a payload");
         self.metrics.invalid(carrier, reason);
     }
 

@@ -6,7 +6,8 @@ use nix::errno::Errno;
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio_util::sync::CancellationToken;
 
-use super::intake::Intake;
+use super::{intake::Intake, metrics::ListenerState};
+use crate::admin::Heartbeat;
 
 /// No datagram, and no frame that a sender makes, is longer.
 pub(super) const BUFFER: usize = 65_536;
@@ -63,13 +64,13 @@ impl ListenError {
         }
     }
 
-    /// The word for it in metrics.
-    pub(super) const fn as_str(&self) -> &'static str {
+    /// Its kind, for metrics and logs.
+    pub(super) const fn state(&self) -> ListenerState {
         match self {
-            Self::PortTaken(_) => "port-taken",
-            Self::PortDenied(_) => "port-denied",
-            Self::RawDenied => "raw-denied",
-            Self::Other(_) => "failed",
+            Self::PortTaken(_) => ListenerState::PortTaken,
+            Self::PortDenied(_) => ListenerState::PortDenied,
+            Self::RawDenied => ListenerState::RawDenied,
+            Self::Other(_) => ListenerState::Failed,
         }
     }
 }
@@ -102,11 +103,12 @@ pub(super) async fn read<S: Listen>(
     mut socket: AsyncFd<S>,
     intake: &Intake,
     token: CancellationToken,
+    heart: Heartbeat,
 ) -> io::Result<()> {
     loop {
         let mut ready = tokio::select! {
             () = token.cancelled() => break,
-            ready = socket.readable_mut() => ready?,
+            ready = heart.waiting(socket.readable_mut()) => ready?,
         };
         match read_queued(ready.get_inner_mut(), intake, SHARE) {
             Ok(Queue::Empty) => ready.clear_ready(),

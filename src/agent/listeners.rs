@@ -14,13 +14,21 @@ use tokio_util::sync::CancellationToken;
 use super::{
     intake::Intake,
     listen::{self, Listen, ListenError},
+    metrics::ListenerState,
     raw::RawListener,
     udp::UdpListener,
 };
-use crate::{admin::Gate, rpc::pb};
+use crate::{
+    admin::{Gate, Heartbeat, Liveness},
+    rpc::pb,
+    telemetry::Word,
+};
 
 /// A port that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// A reader that has not taken a turn for so long hangs; it takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// The sockets that the agent opened before its runtime existed.
 #[derive(Debug)]
@@ -52,6 +60,16 @@ enum Name {
     Udp(u16),
 }
 
+impl Name {
+    /// The task that reads it, for `/livez`.
+    const fn task(self) -> &'static str {
+        match self {
+            Self::Raw => "raw socket",
+            Self::Udp(_) => "UDP socket",
+        }
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,6 +85,8 @@ pub(super) struct Listeners {
     intake: Arc<Intake>,
     /// Open while anything listens.
     gate: Gate,
+    /// Notices a reader that hangs.
+    liveness: Liveness,
     state: Mutex<State>,
 }
 
@@ -88,10 +108,11 @@ enum Slot {
 impl Listeners {
     /// Starts to read what is open. To be called within the runtime.
     #[must_use]
-    pub(super) fn start(ears: Ears, intake: Arc<Intake>, gate: Gate) -> Self {
+    pub(super) fn start(ears: Ears, intake: Arc<Intake>, gate: Gate, liveness: Liveness) -> Self {
         let listeners = Self {
             intake,
             gate,
+            liveness,
             state: Mutex::new(State {
                 slots: BTreeMap::new(),
                 readers: JoinSet::new(),
@@ -138,14 +159,14 @@ impl Listeners {
 
     /// Tries again every 30 s what could not be opened, until `stop` is cancelled; then closes
     /// every socket once its queue is read, and returns.
-    pub(super) async fn supervise(&self, stop: CancellationToken) {
+    pub(super) async fn supervise(&self, stop: CancellationToken, heart: Heartbeat) {
         let mut retry = tokio::time::interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         retry.reset();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = retry.tick() => self.retry_failed(),
+                _ = heart.waiting(retry.tick()) => self.retry_failed(),
             }
         }
         let mut readers = {
@@ -154,7 +175,7 @@ impl Listeners {
             state.slots.values().for_each(Slot::close);
             std::mem::take(&mut state.readers)
         };
-        while readers.join_next().await.is_some() {}
+        while heart.waiting(readers.join_next()).await.is_some() {}
     }
 
     fn retry_failed(&self) {
@@ -197,8 +218,9 @@ impl Listeners {
                 tracing::info!(listener = %name, "listening");
                 let close = CancellationToken::new();
                 let (intake, token) = (Arc::clone(&self.intake), close.clone());
+                let heart = self.liveness.task(name.task(), STUCK_AFTER);
                 state.readers.spawn(async move {
-                    if let Err(error) = listen::read(socket, &intake, token).await {
+                    if let Err(error) = listen::read(socket, &intake, token, heart).await {
                         tracing::error!(listener = %name, %error, "cannot read a socket");
                     }
                 });
@@ -211,7 +233,7 @@ impl Listeners {
             _ => true,
         };
         if let (true, Slot::Failed(error)) = (news, &slot) {
-            tracing::warn!(listener = %name, reason = error.as_str(), "cannot listen: {error}");
+            tracing::warn!(listener = %name, reason = %Word(error.state()), "cannot listen: {error}");
         }
         state.slots.insert(name, slot);
         state.revision += u64::from(news);
@@ -226,8 +248,8 @@ impl Listeners {
             self.gate.close();
         }
         let states = state.slots.values().map(|slot| match slot {
-            Slot::Open(_) => "open",
-            Slot::Failed(error) => error.as_str(),
+            Slot::Open(_) => ListenerState::Open,
+            Slot::Failed(error) => error.state(),
         });
         self.intake.metrics().listeners(states);
     }
@@ -275,7 +297,12 @@ mod tests {
         let intake = Arc::new(Intake::new("node-1".to_owned(), Metrics::default()));
         let readiness = Readiness::default();
         let ears = Ears::open(false, &BTreeSet::new());
-        let listeners = Listeners::start(ears, intake, readiness.gate("a socket"));
+        let listeners = Listeners::start(
+            ears,
+            intake,
+            readiness.gate("a socket"),
+            Liveness::default(),
+        );
         let file = File::open("/proc/self/exe").unwrap();
         let mut state = listeners.lock();
         listeners.install(&mut state, Name::Udp(9), Ok(Unwatchable(file)));

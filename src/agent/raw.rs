@@ -18,6 +18,7 @@ use super::{
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
+    metrics::{self, Invalid},
 };
 use crate::{frame, wake::Origin};
 
@@ -136,19 +137,19 @@ impl Listen for RawListener {
         let received = self.receive()?;
         let now = Instant::now();
         if received.outgoing {
-            intake.reject(None, "outgoing");
+            intake.reject(None, Invalid::Outgoing);
             return Ok(());
         }
         if received.cut {
             // No sender makes such frames, and half of one proves nothing.
-            intake.reject(None, "oversized");
+            intake.reject(None, Invalid::Oversized);
             return Ok(());
         }
         let bytes = &self.buffer[..received.length];
         let payload = match frame::parse(bytes, received.vlan) {
             Ok(payload) => payload,
             Err(rejection) => {
-                intake.reject(None, rejection.as_str());
+                intake.reject(None, Invalid::Frame(rejection));
                 return Ok(());
             }
         };
@@ -169,7 +170,9 @@ impl Listen for RawListener {
         // Asking resets the kernel's count.
         if let Ok(statistics) = getsockopt(&self.socket, Statistics) {
             let dropped = u64::from(statistics.tp_drops);
-            intake.metrics().kernel_dropped("raw", dropped);
+            intake
+                .metrics()
+                .kernel_dropped(metrics::Socket::Raw, dropped);
         }
     }
 }

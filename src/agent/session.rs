@@ -14,7 +14,7 @@ use super::{
     listeners::Listeners,
 };
 use crate::{
-    admin::Gate,
+    admin::{Gate, Heartbeat},
     rpc::{
         self,
         pb::{
@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) fixed_ports: BTreeSet<u16>,
     /// Opened by the first settings that were taken over.
     pub(super) configured: Gate,
+    /// Beats several times a second.
+    pub(super) heart: Heartbeat,
 }
 
 /// Bounds what a manager can make the agent open.
@@ -85,6 +87,7 @@ impl Session {
     pub(super) async fn keep(&self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
+            self.heart.beat();
             let mut welcomed = None;
             let end = self.attend(&mut welcomed).await;
             self.intake.session_lost();
@@ -121,7 +124,10 @@ impl Session {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
-                now = tick.tick() => self.intake.tick(now.into_std()),
+                now = tick.tick() => {
+                    self.heart.beat();
+                    self.intake.tick(now.into_std());
+                }
             }
         }
     }
@@ -260,6 +266,7 @@ impl Connection<'_> {
         let intake = &self.session.intake;
         let mut tick = tokio::time::interval(TICK);
         loop {
+            self.session.heart.beat();
             if let Some((deadline, retry_after)) = self.leaving
                 && (Instant::now() >= deadline || !intake.awaits_answers())
             {

@@ -21,6 +21,7 @@ use super::{
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
+    metrics,
 };
 use crate::wake::{Carrier, Origin};
 
@@ -102,7 +103,9 @@ impl Listen for UdpListener {
         if let Some(total) = received.dropped {
             let new = total.wrapping_sub(self.dropped);
             self.dropped = total;
-            intake.metrics().kernel_dropped("udp", new.into());
+            intake
+                .metrics()
+                .kernel_dropped(metrics::Socket::Udp, new.into());
         }
         let now = Instant::now();
         let origin = Origin {

@@ -1,52 +1,55 @@
-//! Owns what the owner of a VM reads in `kubectl describe vm`: who woke it, or why it stays off.
+//! Owns what people read in `kubectl describe`: of a VM, who woke it, or why it stays off; of a
+//! `WolConfig`, what is wrong with it.
+//!
+//! Repeats of the same trouble are counted, not written: the Event that told it is brought up to
+//! date once a minute at most. Starts are always told.
+
+mod note;
+mod recent;
+mod scribe;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-    jiff::Timestamp,
-};
-use kube::{Api, Client, api::PostParams};
-use tokio::{sync::mpsc, time::timeout};
-use tokio_util::sync::CancellationToken;
+use kube::Client;
+use tokio::sync::mpsc;
 
 use crate::{
-    dedup::{Verdict, Window},
     manager::{
         intents::Settled,
         metrics::{Metrics, Told},
         report::Report,
+        throttle::Throttle,
         vm::{RunStrategy, Vm},
     },
     wake::Outcome,
 };
 
-/// Who writes them.
-const COMPONENT: &str = "kubevirt-wol";
+use note::{About, Key, Note};
+use recent::Recent;
+pub use scribe::Scribe;
+
 /// Events that wait to be written; past this many they are dropped.
 const MAX_WAITING: usize = 256;
-/// The same trouble with the same VM is told once in this time.
+/// The same trouble with the same object is told once in this time.
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
-/// Troubles remembered for that.
+/// Troubles remembered for that. One that is forgotten is told anew, as if for the first time.
 const MAX_TROUBLES: usize = 4_096;
-/// Writing one may take so long.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
-/// What waits at the end is written within this time.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
-/// Bytes of an Event's message that the API server accepts.
-const MAX_MESSAGE: usize = 1_024;
-/// Characters of the VM's name in the name of an Event, which may have 253 in all.
-const MAX_NAME: usize = 230;
+/// Events per second, and Events at once.
+const RATE: u32 = 20;
+const BURST: u32 = 100;
+/// Of the burst, and of the places to wait, what is left to starts.
+const FOR_STARTS: u32 = 50;
 
 /// What happened to a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// It was started.
     Started,
+    /// Starting it changed what its guest's power-off does; said once.
+    Hint,
     /// A start is refused or would change nothing.
     Refused,
     /// It could not be started in time.
@@ -63,6 +66,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "WakeOnLanStarted",
+            Self::Hint => "WakeOnLanHint",
             Self::Refused => "WakeOnLanRefused",
             Self::Expired => "WakeOnLanExpired",
             Self::Ignored => "WakeOnLanIgnored",
@@ -71,30 +75,71 @@ impl Reason {
     }
 }
 
-#[derive(Debug)]
-struct Note {
-    vm: Arc<Vm>,
-    reason: Reason,
-    message: String,
+/// What is wrong with a `WolConfig`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConfigReason {
+    /// VMs that it selects share a MAC address, so that no packet wakes them.
+    MacConflict,
+    /// Parts of it make no sense and have no effect.
+    Rejected,
 }
 
-/// The troubles told moments ago, by VM.
-type Troubles = Window<(Arc<str>, Reason)>;
+impl ConfigReason {
+    /// What `kubectl` shows in its column.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MacConflict => "MACConflict",
+            Self::Rejected => "ConfigRejected",
+        }
+    }
+}
+
+/// Names the version of a `WolConfig` that something was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRef {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Tells it from an earlier one of the same name.
+    pub uid: Arc<str>,
+    /// The version.
+    pub resource_version: Arc<str>,
+}
+
+const HALTED: &str = "Its runStrategy was Halted, which a start turns into Always: KubeVirt will \
+     restart it when its guest powers off. With Manual or RerunOnFailure it would stay off until \
+     the next packet";
 
 /// Takes Events in without waiting.
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: mpsc::Sender<Note>,
-    troubles: Arc<Mutex<Troubles>>,
+    limits: Arc<Mutex<Limits>>,
     metrics: Metrics,
 }
 
-/// Writes what [`Events`] took in.
-pub struct Scribe {
-    client: Client,
-    queue: mpsc::Receiver<Note>,
-    replica: Arc<str>,
-    metrics: Metrics,
+/// What keeps a flood of packets from being a flood of Events.
+#[derive(Debug)]
+struct Limits {
+    troubles: Recent<Key, Trouble>,
+    throttle: Throttle,
+}
+
+/// One kind of trouble with one object.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// When it was told last.
+    told: Option<Instant>,
+    /// How often it happened since.
+    untold: u32,
+}
+
+impl Trouble {
+    /// Whether it was told moments ago.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.told
+            .is_some_and(|told| now.saturating_duration_since(told) < REPEATED_AFTER)
+    }
 }
 
 impl Events {
@@ -102,78 +147,110 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, replica: Arc<str>, metrics: Metrics) -> (Self, Scribe) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
+        let limits = Limits {
+            troubles: Recent::new(MAX_TROUBLES),
+            throttle: Throttle::new(RATE, BURST),
+        };
         let events = Self {
             queue: sender,
-            troubles: Arc::new(Mutex::new(Window::new(REPEATED_AFTER, MAX_TROUBLES))),
+            limits: Arc::new(Mutex::new(limits)),
             metrics: metrics.clone(),
         };
-        let scribe = Scribe {
-            client,
-            queue,
-            replica,
-            metrics,
-        };
-        (events, scribe)
+        (events, Scribe::new(client, queue, replica, metrics))
     }
 
     /// Tells of a decision, where the owner of the VM should know it.
     pub fn settled(&self, settled: &Settled, now: Instant) {
         let Settled { vm, report, .. } = settled;
         let by = packet(report);
-        let (reason, message) = match settled.outcome {
+        match settled.outcome {
             Outcome::Started => {
-                let hint = if vm.strategy == RunStrategy::Halted {
-                    ". Its runStrategy was Halted, which a start turns into Always: KubeVirt will \
-                     restart it when its guest powers off. With Manual or RerunOnFailure it would \
-                     stay off until the next packet"
-                } else {
-                    ""
-                };
-                (Reason::Started, format!("woken by {by}{hint}"))
+                self.vm(vm, Reason::Started, format!("woken by {by}"), now);
+                if vm.strategy == RunStrategy::Halted {
+                    self.vm(vm, Reason::Hint, HALTED.into(), now);
+                }
             }
-            Outcome::Stuck | Outcome::Unsupported | Outcome::Forbidden => (
-                Reason::Refused,
-                format!("not started by {by}: {}", settled.message),
-            ),
-            Outcome::Expired => (
-                Reason::Expired,
-                format!("not started by {by}: {}", settled.message),
-            ),
-            _ => return,
-        };
-        self.tell(vm, reason, message, now);
+            Outcome::Stuck | Outcome::Unsupported | Outcome::Forbidden => {
+                let message = format!("not started by {by}: {}", settled.message);
+                self.vm(vm, Reason::Refused, message, now);
+            }
+            Outcome::Expired => {
+                let message = format!("not started by {by}: {}", settled.message);
+                self.vm(vm, Reason::Expired, message, now);
+            }
+            _ => {}
+        }
     }
 
     /// Tells that a packet named a VM that it may not wake.
     pub fn ignored(&self, vm: &Arc<Vm>, report: &Report, why: &str, now: Instant) {
         let message = format!("not woken by {}: {why}", packet(report));
-        self.tell(vm, Reason::Ignored, message, now);
+        self.vm(vm, Reason::Ignored, message, now);
     }
 
     /// Tells that a packet named several VMs, of which this is one.
     pub fn ambiguous(&self, vm: &Arc<Vm>, report: &Report, why: &str, now: Instant) {
         let message = format!("not woken by {}: {why}", packet(report));
-        self.tell(vm, Reason::Ambiguous, message, now);
+        self.vm(vm, Reason::Ambiguous, message, now);
     }
 
-    fn tell(&self, vm: &Arc<Vm>, reason: Reason, message: String, now: Instant) {
-        let repeated = reason != Reason::Started && {
-            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-            troubles.admit((vm.uid.clone(), reason), now) == Verdict::Repeat
-        };
-        let vm = vm.clone();
-        if repeated
-            || self
-                .queue
-                .try_send(Note {
-                    vm,
-                    reason,
-                    message,
-                })
-                .is_err()
-        {
-            self.metrics.told(Told::Dropped);
+    /// Tells that a VM shares its address with others, although no packet came.
+    pub fn conflict(&self, vm: &Arc<Vm>, message: String, now: Instant) {
+        self.vm(vm, Reason::Ambiguous, message, now);
+    }
+
+    /// Tells what is wrong with a `WolConfig`.
+    pub fn config(&self, config: &ConfigRef, reason: ConfigReason, message: String, now: Instant) {
+        self.tell(About::Config(config.clone(), reason), message, now);
+    }
+
+    fn vm(&self, vm: &Arc<Vm>, reason: Reason, message: String, now: Instant) {
+        self.tell(About::Vm(vm.clone(), reason), message, now);
+    }
+
+    fn tell(&self, about: About, message: String, now: Instant) {
+        if let Err(told) = self.hand_on(about, message, now) {
+            self.metrics.told(told);
         }
+    }
+
+    /// Gives it to the scribe, or says why not; what was not told then is counted the next time.
+    fn hand_on(&self, about: About, message: String, now: Instant) -> Result<(), Told> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let Limits { troubles, throttle } = &mut *limits;
+        if about.is_start() {
+            if !throttle.admit(now) {
+                return Err(Told::RateLimited);
+            }
+            let note = Note {
+                about,
+                message,
+                times: 1,
+            };
+            return self.queue.try_send(note).map_err(|_| Told::QueueFull);
+        }
+        let trouble = troubles.of(&about.key());
+        trouble.untold = trouble.untold.saturating_add(1);
+        if trouble.is_fresh(now) {
+            return Err(Told::Suppressed);
+        }
+        if self.queue.capacity() <= FOR_STARTS as usize {
+            return Err(Told::QueueFull);
+        }
+        if !throttle.admit_sparing(FOR_STARTS, now) {
+            return Err(Told::RateLimited);
+        }
+        let note = Note {
+            about,
+            message,
+            times: trouble.untold,
+        };
+        self.queue.try_send(note).map_err(|_| Told::QueueFull)?;
+        *trouble = Trouble {
+            told: Some(now),
+            untold: 0,
+        };
+        Ok(())
     }
 }
 
@@ -187,169 +264,5 @@ fn packet(Report { wake, node, .. }: &Report) -> String {
     format!("a packet from {}{on} {node}", wake.origin)
 }
 
-impl Scribe {
-    /// Writes Events until `end` is cancelled and what waits then is written.
-    ///
-    /// # Errors
-    ///
-    /// None: an Event that cannot be written is counted.
-    pub async fn run(mut self, end: CancellationToken) -> anyhow::Result<()> {
-        while let Some(Some(note)) = end.run_until_cancelled(self.queue.recv()).await {
-            self.write(&note).await;
-        }
-        self.queue.close();
-        let flush = async {
-            while let Some(note) = self.queue.recv().await {
-                self.write(&note).await;
-            }
-        };
-        if timeout(FLUSHED_WITHIN, flush).await.is_err() {
-            tracing::warn!("some Events on virtual machines could not be written before the end");
-        }
-        Ok(())
-    }
-
-    async fn write(&self, note: &Note) {
-        let api = Api::<Event>::namespaced(self.client.clone(), &note.vm.key.namespace);
-        let event = event(note, &self.replica, Timestamp::now());
-        let params = PostParams::default();
-        let result = match timeout(WRITTEN_WITHIN, api.create(&params, &event)).await {
-            Ok(Ok(_)) => Told::Written,
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Told::Known,
-            Ok(Err(error)) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::debug!(vm = %note.vm.key, error, "cannot write an Event");
-                Told::Failed
-            }
-            Err(_) => Told::Failed,
-        };
-        self.metrics.told(result);
-    }
-}
-
-fn event(note: &Note, replica: &str, now: Timestamp) -> Event {
-    let Vm {
-        key,
-        uid,
-        resource_version,
-        ..
-    } = &*note.vm;
-    let mut message = note.message.clone();
-    let mut end = message.len().min(MAX_MESSAGE);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    message.truncate(end);
-    Event {
-        metadata: ObjectMeta {
-            name: Some(name(&note.vm, note.reason)),
-            namespace: Some(key.namespace.to_string()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("kubevirt.io/v1".into()),
-            kind: Some("VirtualMachine".into()),
-            name: Some(key.name.to_string()),
-            namespace: Some(key.namespace.to_string()),
-            uid: Some(uid.to_string()),
-            resource_version: Some(resource_version.to_string()),
-            ..ObjectReference::default()
-        },
-        type_: Some(
-            if note.reason == Reason::Started {
-                "Normal"
-            } else {
-                "Warning"
-            }
-            .into(),
-        ),
-        reason: Some(note.reason.as_str().into()),
-        message: Some(message),
-        count: Some(1),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        source: Some(EventSource {
-            component: Some(COMPONENT.into()),
-            host: None,
-        }),
-        reporting_component: Some(COMPONENT.into()),
-        reporting_instance: Some(replica.into()),
-        ..Event::default()
-    }
-}
-
-/// The same for every replica that decided the same on the same version of the VM.
-fn name(vm: &Vm, reason: Reason) -> String {
-    let mut name: String = vm.key.name.chars().take(MAX_NAME).collect();
-    name.truncate(name.trim_end_matches(['-', '.']).len());
-    let hash = [&*vm.uid, reason.as_str(), &*vm.resource_version]
-        .iter()
-        .flat_map(|part| part.bytes().chain([0]))
-        .fold(FNV_OFFSET, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
-        });
-    format!("{name}.{hash:016x}")
-}
-
-/// FNV-1a, 64 bits: all replicas, whatever their version, must come to the same name.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manager::vm::{Power, VmKey};
-
-    fn note(name: &str, resource_version: &str, reason: Reason) -> Note {
-        let vm = Vm {
-            key: VmKey::new("shop", name),
-            uid: "0a1b".into(),
-            resource_version: resource_version.into(),
-            labels: [].into(),
-            macs: Vec::new(),
-            bad_macs: Vec::new(),
-            strategy: RunStrategy::Manual,
-            power: Power::Off,
-            on_since: None,
-        };
-        Note {
-            vm: vm.into(),
-            reason,
-            message: "é".repeat(MAX_MESSAGE),
-        }
-    }
-
-    #[test]
-    fn replicas_that_decide_the_same_write_one_event() {
-        let name = |note: &Note, replica| {
-            let event = event(note, replica, Timestamp::UNIX_EPOCH);
-            event.metadata.name.expect("it has a name")
-        };
-        let started = note("db", "7", Reason::Started);
-        assert_eq!(name(&started, "a"), name(&started, "b"));
-        // Fixed for ever: replicas of two versions must agree.
-        assert_eq!(name(&started, "a"), "db.461bb86de391ba51");
-        for other in [
-            note("db", "8", Reason::Started),
-            note("db", "7", Reason::Refused),
-        ] {
-            assert_ne!(name(&started, "a"), name(&other, "a"));
-        }
-    }
-
-    #[test]
-    fn names_and_messages_fit_what_the_api_server_accepts() {
-        let long = format!("{}-.-tail", "a".repeat(MAX_NAME - 2));
-        let event = event(
-            &note(&long, "7", Reason::Started),
-            "a",
-            Timestamp::UNIX_EPOCH,
-        );
-        let name = event.metadata.name.expect("it has a name");
-        assert!(name.len() <= 253 && !name.contains("-."), "{name}");
-        assert_eq!(
-            event.message.map(|message| message.len()),
-            Some(MAX_MESSAGE)
-        );
-    }
-}
+mod tests;

@@ -16,11 +16,12 @@ use kube::{
 use serde_json::json;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Heartbeat,
     cluster::chain,
     crd::{WolConfig, status::LastWake},
     manager::intents::Settled,
@@ -87,17 +88,20 @@ impl LastWakeWriter {
     /// # Errors
     ///
     /// None: what cannot be written is tried again, unless there is a newer wake by then.
-    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
-        token.run_until_cancelled(self.follow()).await;
+    pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
+        token.run_until_cancelled(self.follow(&heart)).await;
         Ok(())
     }
 
-    async fn follow(&mut self) {
+    async fn follow(&mut self, heart: &Heartbeat) {
         loop {
+            heart.beat();
             let next = self.free.values().min().copied();
-            tokio::select! {
-                () = self.wakes.news.notified() => {}
-                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+            let news = self.wakes.news.notified();
+            match next {
+                // Either is a reason to look.
+                Some(next) => drop(heart.waiting(timeout_at(next, news)).await),
+                None => heart.waiting(news).await,
             }
             let now = Instant::now();
             self.free.retain(|_, at| *at > now);

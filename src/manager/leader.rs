@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::chain;
+use crate::{admin::Heartbeat, cluster::chain};
 
 /// The name of the Lease.
 const NAME: &str = "kubevirt-wol-manager";
@@ -124,8 +124,9 @@ impl Elector {
     /// # Errors
     ///
     /// None: without an API server there is no leader, and it tries on.
-    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         loop {
+            heart.beat();
             let asked = Instant::now();
             let result = match timeout(self.timing.renew, self.claim()).await {
                 Ok(result) => result,
@@ -134,7 +135,7 @@ impl Elector {
             self.note(result, asked);
             // With jitter, so that replicas that began together do not stay together.
             let pause = self.timing.retry.mul_f64(1.0 - fastrand::f64() / 5.0);
-            let pause = tokio::time::sleep(pause);
+            let pause = heart.waiting(tokio::time::sleep(pause));
             if token.run_until_cancelled(pause).await.is_none() {
                 break;
             }

@@ -1,5 +1,7 @@
 //! Owns what the manager counts about wakes and sessions.
 
+mod labels;
+
 use std::time::Duration;
 
 use prometheus_client::{
@@ -13,10 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::wake::Outcome;
+use crate::{telemetry::Word, wake::Outcome};
+
+pub use labels::{Found, Meaning, SessionEnd, Told};
 
 /// What was done with a reported event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It opened a wake.
     Opened,
@@ -38,6 +42,19 @@ pub enum Verdict {
     Frozen,
 }
 
+impl Verdict {
+    const ALL: [Self; 8] = [
+        Self::Opened,
+        Self::Joined,
+        Self::Answered,
+        Self::Rejected,
+        Self::Expired,
+        Self::Invalid,
+        Self::Busy,
+        Self::Frozen,
+    ];
+}
+
 /// The parts of a wake's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Stage {
@@ -51,47 +68,39 @@ pub enum Stage {
     Confirmed,
 }
 
-/// What became of an Event that a VM's owner should see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Told {
-    /// It was written.
-    Written,
-    /// Another replica had written it.
-    Known,
-    /// The API server refused it or was away.
-    Failed,
-    /// There was no room, or one like it was written moments ago.
-    Dropped,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
-    outcome: &'static str,
+    outcome: Word<Outcome>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reported {
-    verdict: Verdict,
+    verdict: Word<Verdict>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
-    answer: &'static str,
+    answer: Word<Meaning>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reread {
+    result: Word<Found>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Timed {
-    stage: Stage,
+    stage: Word<Stage>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
-    reason: &'static str,
+    reason: Word<SessionEnd>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Written {
-    result: Told,
+    result: Word<Told>,
 }
 
 /// The manager's counters. Cheap to clone; all clones count together.
@@ -100,13 +109,14 @@ pub struct Metrics {
     wakes: Family<Decided, Counter>,
     events: Family<Reported, Counter>,
     starts: Family<Answered, Counter>,
+    reads: Family<Reread, Counter>,
     stages: Family<Timed, Histogram, fn() -> Histogram>,
     told: Family<Written, Counter>,
     ended: Family<Ended, Counter>,
     /// Answers that a session did not take.
     pub dropped_answers: Counter,
     /// Marks of settled wakes that were forgotten for want of room.
-    pub evicted_marks: Gauge,
+    pub evicted_marks: Counter,
     /// Wakes that are not settled yet.
     pub intents: Gauge,
     /// Calls to the API server under way.
@@ -120,13 +130,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; every outcome exists at once, at zero.
+    /// Registers everything; every series exists at once, at zero.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             wakes: Family::default(),
             events: Family::default(),
             starts: Family::default(),
+            reads: Family::default(),
             // From a tenth of a millisecond to a minute and a half.
             stages: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_1, 2.5, 16))
@@ -134,20 +145,42 @@ impl Metrics {
             told: Family::default(),
             ended: Family::default(),
             dropped_answers: Counter::default(),
-            evicted_marks: Gauge::default(),
+            evicted_marks: Counter::default(),
             intents: Gauge::default(),
             calls: Gauge::default(),
             connected: Gauge::default(),
             configured: Gauge::default(),
             insecure: Gauge::default(),
         };
-        for outcome in Outcome::ALL {
-            let outcome = outcome.as_str();
-            drop(metrics.wakes.get_or_create(&Decided { outcome }));
-        }
+        metrics.start_at_zero();
         metrics.register_wakes(registry);
         metrics.register_sessions(registry);
         metrics
+    }
+
+    fn start_at_zero(&self) {
+        for outcome in Outcome::ALL.map(Word) {
+            drop(self.wakes.get_or_create(&Decided { outcome }));
+        }
+        for verdict in Verdict::ALL.map(Word) {
+            drop(self.events.get_or_create(&Reported { verdict }));
+        }
+        for answer in Meaning::ALL.map(Word) {
+            drop(self.starts.get_or_create(&Answered { answer }));
+        }
+        for result in Found::ALL.map(Word) {
+            drop(self.reads.get_or_create(&Reread { result }));
+        }
+        for result in Told::ALL.map(Word) {
+            drop(self.told.get_or_create(&Written { result }));
+        }
+        for reason in SessionEnd::ALL.map(Word) {
+            drop(self.ended.get_or_create(&Ended { reason }));
+        }
+        let stages = [Stage::Agent, Stage::Queue, Stage::Api, Stage::Confirmed];
+        for stage in stages.map(Word) {
+            drop(self.stages.get_or_create(&Timed { stage }));
+        }
     }
 
     fn register_wakes(&self, registry: &mut Registry) {
@@ -167,13 +200,18 @@ impl Metrics {
             self.starts.clone(),
         );
         registry.register(
+            "read_calls",
+            "Calls to read a VM whose watch said nothing in time, by what they brought",
+            self.reads.clone(),
+        );
+        registry.register(
             "wake_duration_seconds",
             "How long the parts of a wake took",
             self.stages.clone(),
         );
         registry.register(
-            "vm_events",
-            "Kubernetes Events on VMs, by what became of them",
+            "kubernetes_events",
+            "Kubernetes Events on VMs and WolConfigs, by what became of them",
             self.told.clone(),
         );
         registry.register(
@@ -223,33 +261,44 @@ impl Metrics {
 
     /// Counts a decision.
     pub fn decided(&self, outcome: Outcome) {
-        let outcome = outcome.as_str();
+        let outcome = Word(outcome);
         self.wakes.get_or_create(&Decided { outcome }).inc();
     }
 
     /// Counts an event.
     pub fn reported(&self, verdict: Verdict) {
+        let verdict = Word(verdict);
         self.events.get_or_create(&Reported { verdict }).inc();
     }
 
     /// Counts the answer to a start.
-    pub fn answered(&self, answer: &'static str) {
+    pub fn answered(&self, answer: Meaning) {
+        let answer = Word(answer);
         self.starts.get_or_create(&Answered { answer }).inc();
+    }
+
+    /// Counts what reading a VM brought.
+    pub fn read(&self, result: Found) {
+        let result = Word(result);
+        self.reads.get_or_create(&Reread { result }).inc();
     }
 
     /// Notes how long a part of a wake took.
     pub fn took(&self, stage: Stage, time: Duration) {
+        let stage = Word(stage);
         let histogram = self.stages.get_or_create(&Timed { stage });
         histogram.observe(time.as_secs_f64());
     }
 
-    /// Counts an Event on a VM.
+    /// Counts an Event that people should see.
     pub fn told(&self, result: Told) {
+        let result = Word(result);
         self.told.get_or_create(&Written { result }).inc();
     }
 
     /// Counts the end of a session.
-    pub fn ended(&self, reason: &'static str) {
+    pub fn ended(&self, reason: SessionEnd) {
+        let reason = Word(reason);
         self.ended.get_or_create(&Ended { reason }).inc();
     }
 }

@@ -12,6 +12,8 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Heartbeat;
+
 /// How often the pulse beats.
 const BEAT: Duration = Duration::from_secs(1);
 /// A beat that comes later than this says that the process stood still.
@@ -45,13 +47,18 @@ impl Pulse {
     /// # Errors
     ///
     /// None.
-    pub async fn run(self: Arc<Self>, token: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(
+        self: Arc<Self>,
+        token: CancellationToken,
+        heart: Heartbeat,
+    ) -> anyhow::Result<()> {
         while token
             .run_until_cancelled(tokio::time::sleep(BEAT))
             .await
             .is_some()
         {
             self.gaps();
+            heart.beat();
         }
         Ok(())
     }

@@ -24,15 +24,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Heartbeat,
     cluster::chain,
     crd::{WolConfig, WolConfigStatus},
     manager::{
         census::Census,
         directory::Directory,
         dirty::Dirty,
+        events::{ConfigReason, ConfigRef, Events},
         leader::Leadership,
         sessions::Sessions,
-        status::{DaemonSetSeen, Facts, SHOWN, status},
+        status::{DaemonSetSeen, Facts, INVALID_FIELDS, SHOWN, status},
+        vm::VmKey,
         watch::InForce,
     },
 };
@@ -64,6 +67,8 @@ pub struct Sources {
     pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
     /// The agents.
     pub sessions: Arc<Sessions>,
+    /// Who tells people of what is news.
+    pub events: Events,
     /// Whether this replica is to write.
     pub leadership: Leadership,
 }
@@ -114,14 +119,15 @@ impl Reconciler {
     /// # Errors
     ///
     /// None: what cannot be written is tried again.
-    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
-        token.run_until_cancelled(self.follow()).await;
+    pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
+        token.run_until_cancelled(self.follow(&heart)).await;
         Ok(())
     }
 
-    async fn follow(&mut self) {
+    async fn follow(&mut self, heart: &Heartbeat) {
         loop {
-            self.changed().await;
+            heart.beat();
+            heart.waiting(self.changed()).await;
             tokio::time::sleep(GATHERED).await;
             if !self.sources.leadership.holds() {
                 self.rest();
@@ -287,6 +293,41 @@ impl Reconciler {
         config
     }
 
+    /// Tells of what the status says for the first time and somebody has to mend: on the config,
+    /// and on the VMs.
+    fn tell(&self, before: &WolConfig, config: &WolConfig, status: &WolConfigStatus) {
+        let now = Instant::now().into_std();
+        let events = &self.sources.events;
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+        let about = ConfigRef {
+            name: text(&config.metadata.name),
+            uid: text(&config.metadata.uid),
+            resource_version: text(&config.metadata.resource_version),
+        };
+        let known = before.status.clone().unwrap_or_default();
+        for conflict in &status.conflicts {
+            if known.conflicts.contains(conflict) {
+                continue;
+            }
+            let vms = conflict.vms.join(" and ");
+            let message = format!(
+                "{} is the MAC address of {vms}, so that a packet wakes none of them",
+                conflict.mac_address
+            );
+            events.config(&about, ConfigReason::MacConflict, message.clone(), now);
+            let keys = conflict.vms.iter().filter_map(|vm| vm.split_once('/'));
+            let keys = keys.map(|(namespace, name)| VmKey::new(namespace, name));
+            for vm in keys.filter_map(|key| self.sources.directory.vm(&key)) {
+                events.conflict(&vm, message.clone(), now);
+            }
+        }
+        if let Some(message) = rejected(status)
+            && rejected(&known) != Some(message)
+        {
+            events.config(&about, ConfigReason::Rejected, message.into(), now);
+        }
+    }
+
     async fn apply(&mut self, config: &WolConfig, status: WolConfigStatus) -> bool {
         if !self.sources.leadership.holds() {
             return false;
@@ -310,6 +351,7 @@ impl Reconciler {
         let params = PatchParams::apply(MANAGER).force();
         match timeout(CALL, api.patch_status(&name, &params, &Patch::Apply(patch))).await {
             Ok(Ok(patched)) => {
+                self.tell(config, &patched, &status);
                 self.written
                     .insert(name, (patched.metadata.resource_version, status));
                 true
@@ -327,6 +369,12 @@ impl Reconciler {
             Err(_) => false,
         }
     }
+}
+
+fn rejected(status: &WolConfigStatus) -> Option<&str> {
+    let mut conditions = status.conditions.iter();
+    let own = conditions.find(|condition| condition.reason == INVALID_FIELDS)?;
+    Some(&own.message)
 }
 
 fn seen(name: &str, set: &DaemonSet) -> DaemonSetSeen {

@@ -8,7 +8,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admin::{Gate, Readiness},
+    admin::{Gate, Heartbeat, Readiness},
     rpc::pb::{agent_service_server::AgentServiceServer, wol_service_server::WolServiceServer},
 };
 
@@ -49,7 +49,7 @@ impl Server {
     /// # Errors
     ///
     /// The listener failed.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self, heart: Heartbeat) -> anyhow::Result<()> {
         let token = self.agents.token.clone();
         let sessions = Arc::clone(&self.agents.sessions);
         let readiness = self.legacy.readiness.clone();
@@ -77,7 +77,7 @@ impl Server {
         self.serving.open();
         tokio::select! {
             result = &mut serve => return result.context("the server for agents failed"),
-            () = follow(&readiness, &reporter) => {}
+            () = follow(&readiness, &reporter, &heart) => {}
             () = token.cancelled() => {}
         }
         self.serving.close();
@@ -102,9 +102,10 @@ impl Server {
 }
 
 /// Tells `grpc.health.v1` what `/readyz` tells; never ends.
-async fn follow(readiness: &Readiness, reporter: &HealthReporter) {
+async fn follow(readiness: &Readiness, reporter: &HealthReporter, heart: &Heartbeat) {
     let mut told = None;
     loop {
+        heart.beat();
         let ready = readiness.waiting_for().is_empty();
         if told.replace(ready) != Some(ready) {
             let status = if ready {

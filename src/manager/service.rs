@@ -54,7 +54,7 @@ impl AgentService for Agents {
         } else {
             SessionError::Full
         };
-        self.metrics.ended(refusal.reason());
+        self.metrics.ended(refusal.end());
         Err(refusal.into())
     }
 }

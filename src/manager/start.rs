@@ -13,7 +13,10 @@ use serde::Deserialize;
 use crate::{
     cluster::chain,
     kubevirt::VirtualMachine,
-    manager::vm::{Vm, VmKey},
+    manager::{
+        metrics::{Found, Meaning},
+        vm::{Vm, VmKey},
+    },
 };
 
 /// What an answer to a start means.
@@ -60,18 +63,18 @@ impl Answered {
         }
     }
 
-    /// The word for it in metrics.
+    /// Its kind, for metrics.
     #[must_use]
-    pub fn as_str(&self) -> &'static str {
+    pub fn meaning(&self) -> Meaning {
         match self {
-            Self::Accepted => "accepted",
-            Self::Recheck { .. } => "recheck",
-            Self::Gone => "gone",
-            Self::Forbidden(_) => "forbidden",
-            Self::Unsupported(_) => "unsupported",
-            Self::Refused(_) => "refused",
-            Self::Retry { .. } => "unavailable",
-            Self::Bug(_) => "not-understood",
+            Self::Accepted => Meaning::Accepted,
+            Self::Recheck { .. } => Meaning::Recheck,
+            Self::Gone => Meaning::Gone,
+            Self::Forbidden(_) => Meaning::Forbidden,
+            Self::Unsupported(_) => Meaning::Unsupported,
+            Self::Refused(_) => Meaning::Refused,
+            Self::Retry { .. } => Meaning::Unavailable,
+            Self::Bug(_) => Meaning::NotUnderstood,
         }
     }
 }
@@ -85,6 +88,18 @@ pub enum Reread {
     Gone,
     /// It could not be read, for the reason given.
     Failed(String),
+}
+
+impl Reread {
+    /// Its kind, for metrics.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        match self {
+            Self::Vm(_) => Found::Vm,
+            Self::Gone => Found::Gone,
+            Self::Failed(_) => Found::Failed,
+        }
+    }
 }
 
 /// Where KubeVirt's API is missing, it is not worth asking more often than this.

@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+pub use conditions::INVALID_FIELDS;
+
 /// How much of the census a status shows.
 pub const SHOWN: Most = Most {
     mappings: MAX_MAPPINGS,

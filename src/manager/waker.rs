@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Heartbeat,
     manager::{
         directory::{Directory, Lookup},
         events::Events,
@@ -36,6 +37,8 @@ pub use journal::Journal;
 const MAX_WAITING: usize = 8_192;
 /// Wakes taken in at once before anything else is looked at.
 const BATCH: usize = 256;
+/// With nothing to do, it looks up after this time nevertheless, to show that it lives.
+const TURN: Duration = Duration::from_secs(2);
 /// Calls under way at the end are waited for so long.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
@@ -107,11 +110,13 @@ impl Waker {
     /// # Errors
     ///
     /// A call panicked.
-    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         while !token.is_cancelled() {
+            heart.beat();
             let now = Instant::now();
+            let turn = now + TURN;
             let due = self.intents.next_due(now.into_std());
-            let due = due.map_or(now + Duration::from_secs(3_600), Instant::from_std);
+            let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
             tokio::select! {
                 biased;
                 () = token.cancelled() => {}
@@ -208,12 +213,15 @@ impl Waker {
         let now = Instant::now().into_std();
         match done? {
             Done::Start(uid, id, answer, time) => {
-                self.tools.metrics.answered(answer.as_str());
+                self.tools.metrics.answered(answer.meaning());
                 self.tools.metrics.took(Stage::Api, time);
                 self.tools.journal.answered(&answer);
                 self.intents.answered(&uid, id, answer, now);
             }
-            Done::Read(uid, id, read) => self.intents.reread(&uid, id, read, now),
+            Done::Read(uid, id, read) => {
+                self.tools.metrics.read(read.found());
+                self.intents.reread(&uid, id, read, now);
+            }
         }
         Ok(())
     }
@@ -240,9 +248,9 @@ impl Waker {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         metrics.intents.set(gauge(self.intents.len()));
         metrics.calls.set(gauge(self.intents.under_way()));
-        metrics
-            .evicted_marks
-            .set(i64::try_from(self.intents.evicted()).unwrap_or(i64::MAX));
+        let known = metrics.evicted_marks.get();
+        let evicted = self.intents.evicted().saturating_sub(known);
+        metrics.evicted_marks.inc_by(evicted);
     }
 
     fn settled(&self, settled: &Settled) {

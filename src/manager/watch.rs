@@ -11,6 +11,7 @@ mod stale;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::{Api, Client, core::DeserializeGuard};
@@ -19,7 +20,7 @@ use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Gate,
+    admin::{Gate, Liveness},
     crd::WolConfig,
     kubevirt::VirtualMachine,
     manager::{config::Windows, directory::Directory, vm::Vm},
@@ -29,6 +30,7 @@ use crate::{
 use configs::Configs;
 pub use configs::InForce;
 pub use contact::Contact;
+use follow::Marks;
 use machines::Machines;
 pub use metrics::{Metrics, Watched};
 
@@ -58,14 +60,24 @@ pub struct Watch {
     pub stale: Sender<BTreeSet<Arc<str>>>,
     /// Where the configs go that are in force.
     pub in_force: Sender<Arc<InForce>>,
+    /// Who notices when one of them hangs.
+    pub liveness: Liveness,
     /// Ends them.
     pub token: CancellationToken,
 }
 
+/// A watch that has not taken a turn for so long hangs; it takes one every few seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
 impl Watch {
     /// An empty directory, and nothing known of the cluster.
     #[must_use]
-    pub fn new(client: Client, registry: &mut Registry, token: CancellationToken) -> Self {
+    pub fn new(
+        client: Client,
+        registry: &mut Registry,
+        liveness: Liveness,
+        token: CancellationToken,
+    ) -> Self {
         let contact = Contact::new(contact::now());
         contact.register(registry);
         Self {
@@ -77,7 +89,16 @@ impl Watch {
             kubevirt: Sender::new(true),
             stale: Sender::default(),
             in_force: Sender::default(),
+            liveness,
             token,
+        }
+    }
+
+    fn marks(&self, task: &'static str) -> Marks {
+        Marks {
+            metrics: self.metrics.clone(),
+            contact: self.contact.clone(),
+            heart: self.liveness.task(task, STUCK_AFTER),
         }
     }
 
@@ -92,17 +113,18 @@ impl Watch {
         observers: Vec<Arc<dyn Observer>>,
         gate: Gate,
     ) -> anyhow::Result<()> {
+        let marks = self.marks("virtual machines");
         let mut machines = Machines {
             directory: self.directory,
             observers,
             served: self.kubevirt,
             gate,
-            metrics: self.metrics.clone(),
+            metrics: self.metrics,
             unreadable: HashSet::new(),
         };
         let what = Watched::VirtualMachines;
         let api = Api::<VirtualMachine>::all(self.contact.noted_by(self.client, what));
-        let watch = follow::follow(api, what, &self.metrics, &self.contact, |event| {
+        let watch = follow::follow(api, what, &marks, |event| {
             machines.take(event);
         });
         self.token.run_until_cancelled(watch).await;
@@ -121,20 +143,21 @@ impl Watch {
         settings: Sender<(u64, Arc<Settings>)>,
         gate: Gate,
     ) -> anyhow::Result<()> {
+        let marks = self.marks("configs");
         let mut configs = Configs {
             directory: self.directory,
             windows,
             settings,
             in_force: self.in_force,
             gate,
-            metrics: self.metrics.clone(),
+            metrics: self.metrics,
             listed: BTreeMap::new(),
             known: BTreeMap::new(),
         };
         let what = Watched::WolConfigs;
         let client = self.contact.noted_by(self.client, what);
         let api = Api::<DeserializeGuard<WolConfig>>::all(client);
-        let watch = follow::follow(api, what, &self.metrics, &self.contact, |event| {
+        let watch = follow::follow(api, what, &marks, |event| {
             configs.take(event);
         });
         self.token.run_until_cancelled(watch).await;

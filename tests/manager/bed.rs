@@ -6,7 +6,7 @@ use std::{
 };
 
 use kubevirt_wol::{
-    admin::{Gate, Readiness},
+    admin::{Gate, Heartbeat, Readiness},
     manager::{
         legacy::Legacy,
         metrics::Metrics,
@@ -122,8 +122,8 @@ impl Bed {
         };
         let mut tasks = JoinSet::new();
         let beating = token.child_token();
-        tasks.spawn(pulse.run(beating.clone()));
-        tasks.spawn(server.run());
+        tasks.spawn(pulse.run(beating.clone(), Heartbeat::default()));
+        tasks.spawn(server.run(Heartbeat::default()));
         Self {
             desk,
             settings,

@@ -60,7 +60,7 @@ async fn a_malformed_event_is_invalid_and_the_session_goes_on() {
     agent.event(4, &MAC).await;
     assert_eq!(agent.ack().await, (4, pb::Outcome::NotFound));
     assert_eq!(
-        bed.metric("kubevirt_wol_events_total{verdict=\"Invalid\"}"),
+        bed.metric("kubevirt_wol_events_total{verdict=\"invalid\"}"),
         Some(3.0)
     );
 }

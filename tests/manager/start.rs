@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use kubevirt_wol::manager::start::{Answered, classify};
+use kubevirt_wol::manager::{
+    metrics::Meaning,
+    start::{Answered, classify},
+};
 
 const ONCE: &str = "Once does not support manual start requests";
 const ALWAYS: &str = "Always does not support manual start requests";
@@ -24,9 +27,9 @@ fn object(code: u16, message: &str) -> String {
 }
 
 /// The word for what an answer means, and whether it may have started the VM.
-fn meaning(code: u16, body: &str) -> (&'static str, bool) {
+fn meaning(code: u16, body: &str) -> (Meaning, bool) {
     let answer = classify(StatusCode::from_u16(code).unwrap(), body, None);
-    (answer.as_str(), answer.may_have_started())
+    (answer.meaning(), answer.may_have_started())
 }
 
 #[test]
@@ -35,53 +38,57 @@ fn status_objects_mean_what_the_table_says() {
         (
             400,
             "Can not unmarshal Request body to struct",
-            ("not-understood", false),
+            (Meaning::NotUnderstood, false),
         ),
-        (401, "Unauthorized", ("forbidden", false)),
+        (401, "Unauthorized", (Meaning::Forbidden, false)),
         (
             403,
             "cannot update resource \"virtualmachines/start\"",
-            ("forbidden", false),
+            (Meaning::Forbidden, false),
         ),
         (
             404,
             "virtualmachine.kubevirt.io \"x\" not found",
-            ("gone", false),
+            (Meaning::Gone, false),
         ),
         (
             404,
             "the server could not find the requested resource",
-            ("unavailable", false),
+            (Meaning::Unavailable, false),
         ),
-        (405, "method not allowed", ("not-understood", false)),
-        (406, "not acceptable", ("not-understood", false)),
-        (409, "VM is already running", ("recheck", false)),
-        (409, ALWAYS, ("recheck", false)),
-        (409, ONCE, ("unsupported", false)),
+        (405, "method not allowed", (Meaning::NotUnderstood, false)),
+        (406, "not acceptable", (Meaning::NotUnderstood, false)),
+        (409, "VM is already running", (Meaning::Recheck, false)),
+        (409, ALWAYS, (Meaning::Recheck, false)),
+        (409, ONCE, (Meaning::Unsupported, false)),
         (
             409,
             "RerunOnFailure does not support starting VM from failed state",
-            ("recheck", false),
+            (Meaning::Recheck, false),
         ),
-        (409, "VM recovery required", ("refused", false)),
-        (500, LOST, ("recheck", true)),
-        (500, UNDERWAY, ("recheck", true)),
-        (500, SNAPSHOT, ("recheck", false)),
-        (500, RESTORE, ("recheck", false)),
-        (500, DENIED, ("refused", false)),
-        (500, WEBHOOK, ("unavailable", false)),
-        (500, "etcdserver: request timed out", ("recheck", true)),
+        (409, "VM recovery required", (Meaning::Refused, false)),
+        (500, LOST, (Meaning::Recheck, true)),
+        (500, UNDERWAY, (Meaning::Recheck, true)),
+        (500, SNAPSHOT, (Meaning::Recheck, false)),
+        (500, RESTORE, (Meaning::Recheck, false)),
+        (500, DENIED, (Meaning::Refused, false)),
+        (500, WEBHOOK, (Meaning::Unavailable, false)),
+        (
+            500,
+            "etcdserver: request timed out",
+            (Meaning::Recheck, true),
+        ),
         (
             503,
             "the server is currently unable to handle the request",
-            ("unavailable", false),
+            (Meaning::Unavailable, false),
         ),
         (
             504,
             "Timeout: request did not complete within 60s",
-            ("recheck", true),
+            (Meaning::Recheck, true),
         ),
-        (429, "too many requests", ("unavailable", false)),
+        (429, "too many requests", (Meaning::Unavailable, false)),
     ] {
         assert_eq!(
             meaning(code, &object(code, message)),
@@ -94,20 +101,20 @@ fn status_objects_mean_what_the_table_says() {
 #[test]
 fn answers_in_plain_text_or_empty_ones_mean_what_the_table_says() {
     for (code, body, expected) in [
-        (202, "", ("accepted", true)),
-        (200, "", ("accepted", true)),
-        (401, "not authorised", ("forbidden", false)),
-        (404, "404 page not found\n", ("unavailable", false)),
-        (406, "406: Not Acceptable", ("not-understood", false)),
-        (409, "", ("recheck", false)),
-        (500, "", ("recheck", true)),
-        (502, "bad gateway", ("recheck", true)),
+        (202, "", (Meaning::Accepted, true)),
+        (200, "", (Meaning::Accepted, true)),
+        (401, "not authorised", (Meaning::Forbidden, false)),
+        (404, "404 page not found\n", (Meaning::Unavailable, false)),
+        (406, "406: Not Acceptable", (Meaning::NotUnderstood, false)),
+        (409, "", (Meaning::Recheck, false)),
+        (500, "", (Meaning::Recheck, true)),
+        (502, "bad gateway", (Meaning::Recheck, true)),
         (
             503,
             "error trying to reach service: dial tcp: refused",
-            ("unavailable", false),
+            (Meaning::Unavailable, false),
         ),
-        (418, "{\"kind\":", ("not-understood", false)),
+        (418, "{\"kind\":", (Meaning::NotUnderstood, false)),
     ] {
         assert_eq!(meaning(code, body), expected, "{code} {body}");
     }

@@ -9,7 +9,7 @@ use std::{
 use http::{Request, Response};
 use kube::{Client, client::Body};
 use kubevirt_wol::{
-    admin::{Gate, Readiness},
+    admin::{Gate, Heartbeat, Readiness},
     crd::WolConfigSpec,
     manager::{
         directory::Directory,
@@ -98,8 +98,8 @@ impl Bed {
         let (replies, answers) = mpsc::channel(64);
         let changes = waker.changes();
         let mut tasks = JoinSet::new();
-        tasks.spawn(waker.run(CancellationToken::new()));
-        tasks.spawn(scribe.run(CancellationToken::new()));
+        tasks.spawn(waker.run(CancellationToken::new(), Heartbeat::default()));
+        tasks.spawn(scribe.run(CancellationToken::new(), Heartbeat::default()));
         Self {
             directory,
             contact,

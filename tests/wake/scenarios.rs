@@ -3,6 +3,7 @@
 mod bad_input;
 mod changes;
 mod configs;
+mod events;
 mod outages;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::common::{
 pub(crate) use bad_input::*;
 pub(crate) use changes::*;
 pub(crate) use configs::*;
+pub(crate) use events::*;
 pub(crate) use outages::*;
 
 const NS: &str = "home";
@@ -130,12 +132,14 @@ pub(crate) async fn a_halted_vm_starts_and_is_warned_of_becoming_always(c: &Clus
         woken["spec"]["runStrategy"], "Always",
         "as KubeVirt does it"
     );
-    eventually("an Event recommends another strategy", async || {
-        c.events(NS, "server")
-            .await
-            .iter()
-            .any(|event| event.contains("Manual"))
-    })
+    eventually(
+        "an Event of its own recommends another strategy",
+        async || {
+            let events = c.events(NS, "server").await;
+            let hint = |event: &&String| event.starts_with("WakeOnLanHint: ");
+            events.iter().filter(hint).any(|e| e.contains("Manual"))
+        },
+    )
     .await;
 }
 

@@ -16,7 +16,7 @@ use kube::{
     },
 };
 use kubevirt_wol::{
-    admin::Readiness,
+    admin::{Liveness, Readiness},
     mac::MacAddr,
     manager::{
         config::Windows,
@@ -119,6 +119,7 @@ impl Cluster {
             kubevirt: watch::Sender::new(true),
             stale: watch::Sender::default(),
             in_force: watch::Sender::default(),
+            liveness: Liveness::default(),
             token: token.clone(),
         };
         self.contact.register(&mut self.registry);

@@ -124,7 +124,7 @@ async fn an_unreadable_vm_hides_no_other() {
     cluster.ready().await;
     assert_eq!(cluster.look_up(2), "wakes shop/web");
     assert_eq!(cluster.look_up(1), "not found");
-    assert!(cluster.has("unreadable_objects{resource=\"VirtualMachines\"} 1"));
+    assert!(cluster.has("unreadable_objects{resource=\"virtual-machines\"} 1"));
     // Neither in the list nor later.
     let patch = json!({"spec": {"running": null}});
     cluster.patch(ResourceKind::Vm, "odd", patch).await;
@@ -134,7 +134,7 @@ async fn an_unreadable_vm_hides_no_other() {
     cluster.eventually(1, "not found").await;
     cluster.create(vm("db", "52:54:00:00:00:03")).await;
     cluster.eventually(3, "wakes shop/db").await;
-    assert!(cluster.has("unreadable_objects{resource=\"VirtualMachines\"} 1"));
+    assert!(cluster.has("unreadable_objects{resource=\"virtual-machines\"} 1"));
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn an_unreadable_config_allows_nothing_and_hides_no_other() {
     cluster.eventually(1, "shop/web: NoConfig").await;
     cluster
         .until("the config is counted", || {
-            cluster.has("unreadable_objects{resource=\"WolConfigs\"} 1")
+            cluster.has("unreadable_objects{resource=\"wol-configs\"} 1")
         })
         .await;
     cluster.create(config("good", &json!({}))).await;
@@ -257,7 +257,7 @@ async fn a_manager_without_the_crds_is_ready_and_notices_when_they_come() {
     cluster.create(vm("web", "52:54:00:00:00:01")).await;
     cluster.eventually(1, "wakes shop/web").await;
     assert_eq!(cluster.settings().1.udp_ports, [4000].into());
-    assert!(cluster.has("watch_errors_total{resource=\"VirtualMachines\",reason=\"Absent\"}"));
+    assert!(cluster.has("watch_errors_total{resource=\"virtual-machines\",reason=\"absent\"}"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     manager::{
-        metrics::Verdict,
+        metrics::{SessionEnd, Verdict},
         report::{Reply, Report},
         sessions::{AgentId, Membership, Trouble, is_node_name},
     },
@@ -21,6 +21,7 @@ use crate::{
         pb::{self, AgentMessage, ManagerMessage, agent_message, manager_message},
     },
     settings::Settings,
+    telemetry::Word,
     wake::{Answer, Outcome},
 };
 
@@ -73,17 +74,17 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// The word for it in metrics.
+    /// Its kind, for metrics and logs.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn end(&self) -> SessionEnd {
         match self {
-            Self::NoHello => "no-hello",
-            Self::HelloLate => "hello-late",
-            Self::Node(_) => "bad-node-name",
-            Self::Full => "full",
-            Self::ShuttingDown => "shutting-down",
-            Self::Frozen => "frozen",
-            Self::Broken(_) => "broken",
+            Self::NoHello => SessionEnd::NoHello,
+            Self::HelloLate => SessionEnd::HelloLate,
+            Self::Node(_) => SessionEnd::BadNodeName,
+            Self::Full => SessionEnd::Full,
+            Self::ShuttingDown => SessionEnd::ShuttingDown,
+            Self::Frozen => SessionEnd::Frozen,
+            Self::Broken(_) => SessionEnd::Broken,
         }
     }
 }
@@ -127,7 +128,7 @@ pub(super) struct Session {
     last_event: Instant,
     /// The agent will send nothing more.
     half_closed: bool,
-    end: &'static str,
+    end: SessionEnd,
     _place: OwnedSemaphorePermit,
 }
 
@@ -150,7 +151,7 @@ impl Session {
             unanswered: HashSet::new(),
             last_event: Instant::now(),
             half_closed: false,
-            end: "lost",
+            end: SessionEnd::Lost,
             _place: place,
         }
     }
@@ -167,12 +168,12 @@ impl Session {
             Ok(Some(body)) => Some(Ok(ManagerMessage { body: Some(body) })),
             Ok(None) => {
                 if !matches!(self.phase, Phase::Over) {
-                    self.end = "closed";
+                    self.end = SessionEnd::Closed;
                 }
                 None
             }
             Err(error) => {
-                self.end = error.reason();
+                self.end = error.end();
                 self.phase = Phase::Over;
                 Some(Err(error.into()))
             }
@@ -387,7 +388,7 @@ impl Drop for Session {
         self.agents.metrics.ended(self.end);
         if let Some(membership) = &self.membership {
             let node = &**membership.node();
-            tracing::info!(node, reason = self.end, "agent disconnected");
+            tracing::info!(node, reason = %Word(self.end), "agent disconnected");
         }
     }
 }

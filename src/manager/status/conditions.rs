@@ -16,6 +16,9 @@ use crate::{
 /// Problems, nodes and addresses named in a message at most.
 const MAX_NAMED: usize = 3;
 
+/// The reason of `Degraded` where a part of the config makes no sense.
+pub const INVALID_FIELDS: &str = "InvalidFields";
+
 /// What a condition says.
 struct Verdict {
     holds: bool,
@@ -100,7 +103,7 @@ fn ready(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
 
 fn degraded(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
     if !facts.problems.is_empty() {
-        Verdict::yes("InvalidFields", told(&facts.problems))
+        Verdict::yes(INVALID_FIELDS, told(&facts.problems))
     } else if !agents.troubled.is_empty() {
         let nodes = agents.troubled.iter();
         let named = nodes

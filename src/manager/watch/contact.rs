@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tower::service_fn;
 
 use super::metrics::Watched;
+use crate::telemetry::Word;
 
 /// A watch that is well is answered anew every 30 s, and given up after 35 s without a word. A
 /// longer silence is none of a healthy one, whether or not something has failed yet.
@@ -152,7 +153,13 @@ pub(super) fn now() -> Instant {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
-    resource: Watched,
+    resource: Word<Watched>,
+}
+
+fn of(resource: Watched) -> Of {
+    Of {
+        resource: Word(resource),
+    }
 }
 
 impl Collector for Contact {
@@ -166,8 +173,7 @@ impl Collector for Contact {
         )?;
         for resource in Watched::ALL {
             let connected = links[resource as usize].is_connected(now);
-            ConstGauge::new(i64::from(connected))
-                .encode(family.encode_family(&Of { resource })?)?;
+            ConstGauge::new(i64::from(connected)).encode(family.encode_family(&of(resource))?)?;
         }
         let mut family = encoder.encode_descriptor(
             "cache_age",
@@ -177,7 +183,7 @@ impl Collector for Contact {
         )?;
         for resource in Watched::ALL {
             let age = links[resource as usize].age(now);
-            ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&Of { resource })?)?;
+            ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&of(resource))?)?;
         }
         Ok(())
     }

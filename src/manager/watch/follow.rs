@@ -18,7 +18,7 @@ use super::{
     contact::{Contact, now},
     metrics::{Metrics, Trouble, Watched},
 };
-use crate::cluster::chain;
+use crate::{admin::Heartbeat, cluster::chain};
 
 /// Objects per list page. A page is in memory as text and parsed at once, so that it decides the
 /// peak; VMs with their cloud-init have up to 50 kB each.
@@ -48,12 +48,22 @@ pub(super) enum News<K> {
     Absent,
 }
 
+/// Where a watch leaves its marks.
+pub(super) struct Marks {
+    pub(super) metrics: Metrics,
+    pub(super) contact: Contact,
+    pub(super) heart: Heartbeat,
+}
+
 /// Hands the news of a resource to `take`, for ever. Never ends by itself.
 pub(super) async fn follow<K, F>(
     api: Api<K>,
     what: Watched,
-    metrics: &Metrics,
-    contact: &Contact,
+    Marks {
+        metrics,
+        contact,
+        heart,
+    }: &Marks,
     mut take: F,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -63,7 +73,7 @@ pub(super) async fn follow<K, F>(
     loop {
         let config = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api.clone(), config));
-        while let Some(event) = events.next().await {
+        while let Some(event) = heart.waiting(events.next()).await {
             let error = match event {
                 Ok(event) => {
                     // The start of a list is none: it comes before the first request.
@@ -91,7 +101,7 @@ pub(super) async fn follow<K, F>(
             } else {
                 contact.lost(what, trouble == Trouble::Expired);
             }
-            sleep(retry.delay()).await;
+            heart.waiting(sleep(retry.delay())).await;
             // The watcher would try to resume for ever where only a new list helps.
             if matches!(trouble, Trouble::Absent | Trouble::Expired | Trouble::Other) {
                 break;

@@ -1,15 +1,15 @@
 //! Owns what the watches count.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::manager::directory::Size;
+use crate::{manager::directory::Size, telemetry::Word};
 
 /// What is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Watched {
     /// `virtualmachines.kubevirt.io`
     VirtualMachines,
@@ -22,7 +22,7 @@ impl Watched {
 }
 
 /// Why a list or watch failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trouble {
     /// The API server does not know the resource.
     Absent,
@@ -51,13 +51,13 @@ impl Trouble {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Failed {
-    resource: Watched,
-    reason: Trouble,
+    resource: Word<Watched>,
+    reason: Word<Trouble>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
-    resource: Watched,
+    resource: Word<Watched>,
 }
 
 /// The counters of both watches.
@@ -80,7 +80,8 @@ impl Metrics {
         let metrics = Self::default();
         for resource in Watched::ALL {
             metrics.unreadable(resource, 0);
-            for reason in Trouble::ALL {
+            let resource = Word(resource);
+            for reason in Trouble::ALL.map(Word) {
                 drop(metrics.errors.get_or_create(&Failed { resource, reason }));
             }
         }
@@ -128,12 +129,14 @@ impl Metrics {
     }
 
     pub(super) fn error(&self, resource: Watched, reason: Trouble) {
+        let (resource, reason) = (Word(resource), Word(reason));
         self.errors
             .get_or_create(&Failed { resource, reason })
             .inc();
     }
 
     pub(super) fn unreadable(&self, resource: Watched, count: usize) {
+        let resource = Word(resource);
         set(&self.unreadable.get_or_create(&Of { resource }), count);
     }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{Watch, contact::now};
-use crate::manager::grant::Grant;
+use crate::{admin::Heartbeat, manager::grant::Grant};
 
 /// How often it is looked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ impl Watch {
     /// # Errors
     ///
     /// None: it ends when the token is cancelled, and not before.
-    pub async fn staleness(self) -> anyhow::Result<()> {
+    pub async fn staleness(self, heart: Heartbeat) -> anyhow::Result<()> {
         let mut told = Told::default();
         while self
             .token
@@ -25,6 +25,7 @@ impl Watch {
             .await
             .is_some()
         {
+            heart.beat();
             let age = self.contact.age(now());
             let news = told.news(&self.directory.grants(), age);
             self.metrics.stale(told.0.len());

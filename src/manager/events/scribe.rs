@@ -1,0 +1,156 @@
+//! Owns [`Scribe`]: writes Events, and keeps count in those that it wrote before.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    MAX_TROUBLES,
+    note::{Key, Note},
+    recent::Recent,
+};
+use crate::{
+    admin::Heartbeat,
+    cluster::chain,
+    manager::metrics::{Metrics, Told},
+};
+
+/// Writing one may take so long.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// What waits at the end is written within this time.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Writes what [`Events`](super::Events) took in.
+pub struct Scribe {
+    client: Client,
+    queue: mpsc::Receiver<Note>,
+    replica: Arc<str>,
+    metrics: Metrics,
+    /// What was told of troubles and hints.
+    told: Recent<Key, Record>,
+}
+
+/// What became of one kind of trouble with one object.
+#[derive(Debug, Default)]
+struct Record {
+    /// The Event of it that this replica wrote last.
+    name: Option<String>,
+    /// When it happened first.
+    since: Option<Timestamp>,
+    /// How often it has happened since.
+    count: u32,
+    /// Whether it was said, be it by another replica.
+    said: bool,
+}
+
+impl Scribe {
+    pub(super) fn new(
+        client: Client,
+        queue: mpsc::Receiver<Note>,
+        replica: Arc<str>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client,
+            queue,
+            replica,
+            metrics,
+            told: Recent::new(MAX_TROUBLES),
+        }
+    }
+
+    /// Writes Events until `end` is cancelled and what waits then is written.
+    ///
+    /// # Errors
+    ///
+    /// None: an Event that cannot be written is counted.
+    pub async fn run(mut self, end: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
+        while let Some(Some(note)) = end
+            .run_until_cancelled(heart.waiting(self.queue.recv()))
+            .await
+        {
+            self.write(&note).await;
+        }
+        self.queue.close();
+        if timeout(FLUSHED_WITHIN, self.catch_up()).await.is_err() {
+            tracing::warn!("some Events could not be written before the end");
+        }
+        Ok(())
+    }
+
+    /// Writes what waits now.
+    pub(super) async fn catch_up(&mut self) {
+        while let Ok(note) = self.queue.try_recv() {
+            self.write(&note).await;
+        }
+    }
+
+    async fn write(&mut self, note: &Note) {
+        let mut own = Record::default();
+        let record = if note.about.is_start() {
+            &mut own
+        } else {
+            self.told.of(&note.about.key())
+        };
+        let result = if note.about.is_hint() && record.said {
+            Told::Suppressed
+        } else {
+            record.count = record.count.saturating_add(note.times);
+            let api = Api::namespaced(self.client.clone(), note.about.namespace());
+            let written = record.write(&api, note, &self.replica);
+            match timeout(WRITTEN_WITHIN, written).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => {
+                    let error = chain(&error);
+                    tracing::debug!(
+                        event = note.about.event_name(),
+                        error,
+                        "cannot write an Event"
+                    );
+                    Told::Failed
+                }
+                Err(_) => Told::Failed,
+            }
+        };
+        self.metrics.told(result);
+    }
+}
+
+impl Record {
+    /// Brings the Event up to date that this replica wrote; where there is none, makes one.
+    async fn write(&mut self, api: &Api<Event>, note: &Note, replica: &str) -> kube::Result<Told> {
+        let since = *self.since.get_or_insert_with(Timestamp::now);
+        if let Some(name) = &self.name {
+            let update = Patch::Merge(note.update(self.count));
+            match api.patch(name, &PatchParams::default(), &update).await {
+                Ok(_) => return Ok(Told::Updated),
+                // It was forgotten by the API server, which keeps Events for an hour.
+                Err(error) if has_code(&error, 404) => self.name = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let event = note.event(replica, since, self.count);
+        match api.create(&PostParams::default(), &event).await {
+            Ok(_) => {
+                self.name = event.metadata.name;
+                self.said = true;
+                Ok(Told::Written)
+            }
+            Err(error) if has_code(&error, 409) => {
+                self.said = true;
+                Ok(Told::Known)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn has_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
