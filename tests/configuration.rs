@@ -199,8 +199,8 @@ async fn examples_are_taken() {
 async fn are_taken(client: &Client) {
     let name = "wolconfigs.wol.pillon.org";
     let api = Api::all(client.clone());
-    let patch = Patch::Apply(crd::definition());
-    api.patch(name, &PatchParams::apply("test").force(), &patch)
+    let definition = Patch::Apply(crd::definition());
+    api.patch(name, &PatchParams::apply("test").force(), &definition)
         .await
         .unwrap();
     let served = await_condition(api, name, conditions::is_crd_established());

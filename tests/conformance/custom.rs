@@ -25,6 +25,7 @@ pub(crate) fn definitions() -> Vec<Step> {
         until(200, get(THINGS)),
         until(200, get(VALUES)),
         until(200, get("/apis/conf.test/v1")),
+        until(200, get("/apis/conf.test")),
         get(format!("{CRDS}/things.conf.test")),
         get("/apis/conf.test"),
         get("/apis/conf.test/v1"),
@@ -165,6 +166,7 @@ pub(crate) fn deletions() -> Vec<Step> {
         delete(format!("{CRDS}/vals.conf.test")),
         until(404, get(format!("{CRDS}/things.conf.test"))),
         until(404, get(THINGS)),
+        until(404, get("/apis/conf.test")),
         get(THINGS),
         get("/apis/conf.test"),
     ]

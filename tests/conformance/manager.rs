@@ -1,5 +1,5 @@
 //! Owns the requests that a manager makes beyond watches and starts: a Lease that changes hands,
-//! Events that are counted up, status that two managers write, versions that are too old or not
+//! Events that are counted up, status that two managers write, versions that are long past or not
 //! there yet, tokens, and the agents' `DaemonSet`.
 
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ pub(crate) fn status() -> Vec<Step> {
     ]
 }
 
-/// Versions that are forgotten or not there yet, pages, and a watch that goes on where one ended.
+/// Versions that are long past or not there yet, pages, and a watch that goes on where one ended.
 pub(crate) fn versions() -> Vec<Step> {
     let map = |name: &str| json!({"metadata": {"name": name, "labels": {"conf": "v"}}});
     let list = |query: &str| recalling(get(format!("{MAPS}?labelSelector=conf%3Dv&{query}")));
@@ -161,6 +161,7 @@ pub(crate) fn versions() -> Vec<Step> {
         )),
         get(format!("{MAPS}/none?resourceVersion={future}")),
         watch(&format!("resourceVersion={future}")),
+        watch("resourceVersion=1"),
         watch("resourceVersion=x"),
         post(MAPS, &map("v1")),
         post(MAPS, &map("v2")),

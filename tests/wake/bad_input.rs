@@ -99,7 +99,7 @@ pub(crate) async fn a_mapped_vm_is_not_found_until_it_is_created(c: &Cluster) {
     c.kubevirt.add(&vm(NS, "late")).await;
     let created = Instant::now();
     wakes_soon(c, &agent, MAC, "late").await;
-    println!("woken {:.0?} after its creation", created.elapsed());
+    eprintln!("woken {:.0?} after its creation", created.elapsed());
 }
 
 pub(crate) async fn the_last_of_ten_thousand_mappings_wakes(c: &Cluster) {

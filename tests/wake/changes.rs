@@ -35,7 +35,7 @@ async fn running(c: &Cluster) -> (Manager, Agent) {
 async fn soon(what: &str, manager: &Manager, agent: &Agent, mac: &str, outcome: &str) {
     let changed = Instant::now();
     answered(manager, agent, mac, outcome).await;
-    println!("{what} counts after {:.0?}", changed.elapsed());
+    eprintln!("{what} counts after {:.0?}", changed.elapsed());
 }
 
 pub(crate) async fn a_vm_that_loses_its_label_is_not_woken_any_more(c: &Cluster) {
