@@ -128,8 +128,9 @@ impl Manager {
             dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
             event_ttl: limits.event_ttl,
         };
-        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
         let mut registry = telemetry::registry();
+        let client = cluster::counted(client, &mut registry);
+        let starter = Starter::new(client.clone(), time("--start-timeout", args.start_timeout)?);
         let metrics = Metrics::new(&mut registry);
         metrics.insecure.set(i64::from(args.insecure));
         let (readiness, liveness) = (Readiness::default(), Liveness::default());
