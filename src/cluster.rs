@@ -1,10 +1,14 @@
 //! Owns the way to the Kubernetes API server, and how its failures are told.
 
+mod requests;
+
 use std::error::Error;
 
 use anyhow::{Context as _, anyhow};
 use http::{HeaderValue, header};
 use kube::{Client, Config, config::InferConfigError};
+
+pub use requests::counted;
 
 /// Characters of an error's text that are told.
 const MAX_TEXT: usize = 300;

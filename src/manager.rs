@@ -53,7 +53,7 @@ use legacy::Legacy;
 use metrics::Metrics;
 use options::Options;
 use pulse::Pulse;
-use reconcile::{Reconciler, Sources};
+use reconcile::{Reconciler, Sources, Writer};
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
@@ -118,7 +118,7 @@ impl Status {
         options: &Options,
         client: &Client,
         watch: &Watch,
-        (sessions, events): (Arc<Sessions>, Events),
+        (sessions, writer): (Arc<Sessions>, Writer),
     ) -> Self {
         let Options {
             replica,
@@ -136,13 +136,12 @@ impl Status {
             kubevirt: watch.kubevirt.subscribe(),
             stale: watch.stale.subscribe(),
             sessions,
-            events,
             leadership,
         };
         Self {
             dirty,
             elector: Elector::new(client.clone(), namespace, replica, *timing, held),
-            reconciler: Reconciler::new(client.clone(), sources, daemon_set.clone()),
+            reconciler: Reconciler::new(client.clone(), sources, daemon_set.clone(), writer),
         }
     }
 }
@@ -168,6 +167,7 @@ struct Manager {
 impl Manager {
     fn new(options: Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
         let mut registry = telemetry::registry();
+        let client = cluster::counted(client, &mut registry);
         let metrics = Metrics::new(&mut registry);
         metrics.insecure.set(i64::from(options.insecure));
         let (readiness, liveness) = (Readiness::default(), Liveness::default());
@@ -202,8 +202,10 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let tellers = (agents.sessions.clone(), events);
-        let status = Status::new(&options, &client, &watch, tellers);
+        let writer = Writer::new(client.clone(), events, watch.directory.clone());
+        writer.register(&mut registry);
+        let sessions = agents.sessions.clone();
+        let status = Status::new(&options, &client, &watch, (sessions, writer));
         status.elector.register(&mut registry);
         Self {
             registry,

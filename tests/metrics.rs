@@ -231,9 +231,12 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
     let expected = [
         "agents",
         "configs",
-        "connection",
         "events",
+        "last wakes",
+        "leader",
         "pulse",
+        "staleness",
+        "status",
         "virtual machines",
         "waker",
     ];

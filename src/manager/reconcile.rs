@@ -5,6 +5,8 @@
 //! looks at what has come of it ([`Census`], agents, DaemonSet), says it ([`status`]), and writes
 //! what differs.
 
+mod writer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,11 +14,7 @@ use std::{
 };
 
 use k8s_openapi::{api::apps::v1::DaemonSet, jiff::Timestamp};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use kube::{Api, Client, ResourceExt as _};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -31,17 +29,16 @@ use crate::{
         census::Census,
         directory::Directory,
         dirty::Dirty,
-        events::{ConfigReason, ConfigRef, Events},
         leader::Leadership,
         sessions::Sessions,
-        status::{DaemonSetSeen, Facts, INVALID_FIELDS, SHOWN, status},
-        vm::VmKey,
+        status::{DaemonSetSeen, Facts, SHOWN, status},
         watch::InForce,
     },
 };
 
-/// Who owns the fields that are written here.
-const MANAGER: &str = "kubevirt-wol-status";
+pub use writer::Writer;
+use writer::Written;
+
 /// Changes that come together are looked at together.
 const GATHERED: Duration = Duration::from_millis(100);
 /// The pause between two passes.
@@ -67,8 +64,6 @@ pub struct Sources {
     pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
     /// The agents.
     pub sessions: Arc<Sessions>,
-    /// Who tells people of what is news.
-    pub events: Events,
     /// Whether this replica is to write.
     pub leadership: Leadership,
 }
@@ -86,6 +81,7 @@ pub struct DaemonSetName {
 pub struct Reconciler {
     client: Client,
     sources: Sources,
+    writer: Writer,
     daemon_set: DaemonSetName,
     agents: watch::Receiver<()>,
     /// None where it has to be taken anew.
@@ -93,6 +89,8 @@ pub struct Reconciler {
     /// The status that was written last, by name: the watch may not have brought it back yet.
     written: BTreeMap<String, (Option<String>, WolConfigStatus)>,
     seen: Option<DaemonSetSeen>,
+    /// Whether it may look otherwise by now.
+    look: bool,
     leading_since: Option<Instant>,
     failures: u32,
 }
@@ -100,15 +98,22 @@ pub struct Reconciler {
 impl Reconciler {
     /// Makes it, doing nothing yet.
     #[must_use]
-    pub fn new(client: Client, sources: Sources, daemon_set: DaemonSetName) -> Self {
+    pub fn new(
+        client: Client,
+        sources: Sources,
+        daemon_set: DaemonSetName,
+        writer: Writer,
+    ) -> Self {
         Self {
             agents: sources.sessions.subscribe(),
             client,
             sources,
+            writer,
             daemon_set,
             census: None,
             written: BTreeMap::new(),
             seen: None,
+            look: true,
             leading_since: None,
             failures: 0,
         }
@@ -148,22 +153,23 @@ impl Reconciler {
         self.census = None;
         self.written.clear();
         self.seen = None;
+        self.look = true;
         self.leading_since = None;
         self.failures = 0;
     }
 
     /// Waits until a pass may have something to say.
     async fn changed(&mut self) {
-        let due = self.due();
+        let (due, incomplete) = (self.due(), self.is_incomplete());
         let sources = &mut self.sources;
         tokio::select! {
             () = sources.dirty.some() => {}
             _ = sources.in_force.changed() => {}
             _ = sources.kubevirt.changed() => {}
             _ = sources.stale.changed() => {}
-            _ = self.agents.changed() => self.seen = None,
+            _ = self.agents.changed() => self.look = true,
             () = sources.leadership.changed() => {}
-            () = sleep_until(due) => {}
+            () = sleep_until(due) => self.look |= incomplete,
         }
     }
 
@@ -177,19 +183,21 @@ impl Reconciler {
         if self.failures > 0 {
             return now + (PAUSE * 2_u32.pow(self.failures.min(5))).min(MAX_PAUSE);
         }
-        // The numbers of a DaemonSet that is not complete are about to change, and nobody tells.
-        let incomplete = self
-            .seen
-            .as_ref()
-            .is_some_and(|seen| seen.ready != seen.desired);
         let settled = since + SETTLED;
-        if incomplete {
+        if self.is_incomplete() {
             now + SETTLED
         } else if now < settled {
             settled
         } else {
             never
         }
+    }
+
+    /// Whether the numbers of the DaemonSet are about to change, which nobody tells.
+    fn is_incomplete(&self) -> bool {
+        self.seen
+            .as_ref()
+            .is_some_and(|seen| seen.ready != seen.desired)
     }
 
     /// Fetches the facts, plans every status, and applies those that differ; false where something
@@ -219,11 +227,7 @@ impl Reconciler {
 
     /// Asks the API server for what no watch brings.
     async fn fetch(&mut self) -> bool {
-        let complete = self
-            .seen
-            .as_ref()
-            .is_some_and(|seen| seen.ready == seen.desired);
-        if complete {
+        if !self.look {
             return true;
         }
         let DaemonSetName { namespace, name } = &self.daemon_set;
@@ -231,6 +235,7 @@ impl Reconciler {
         match timeout(CALL, api.get_opt(name)).await {
             Ok(Ok(found)) => {
                 self.seen = found.map(|set| seen(name, &set));
+                self.look = false;
                 true
             }
             Ok(Err(error)) => {
@@ -286,6 +291,7 @@ impl Reconciler {
         if let Some((version, status)) = self.written.get(name) {
             if known < number(version.as_ref()) {
                 config.status = Some(status.clone());
+                config.metadata.resource_version.clone_from(version);
             } else {
                 self.written.remove(name);
             }
@@ -293,88 +299,21 @@ impl Reconciler {
         config
     }
 
-    /// Tells of what the status says for the first time and somebody has to mend: on the config,
-    /// and on the VMs.
-    fn tell(&self, before: &WolConfig, config: &WolConfig, status: &WolConfigStatus) {
-        let now = Instant::now().into_std();
-        let events = &self.sources.events;
-        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
-        let about = ConfigRef {
-            name: text(&config.metadata.name),
-            uid: text(&config.metadata.uid),
-            resource_version: text(&config.metadata.resource_version),
-        };
-        let known = before.status.clone().unwrap_or_default();
-        for conflict in &status.conflicts {
-            if known.conflicts.contains(conflict) {
-                continue;
-            }
-            let vms = conflict.vms.join(" and ");
-            let message = format!(
-                "{} is the MAC address of {vms}, so that a packet wakes none of them",
-                conflict.mac_address
-            );
-            events.config(&about, ConfigReason::MacConflict, message.clone(), now);
-            let keys = conflict.vms.iter().filter_map(|vm| vm.split_once('/'));
-            let keys = keys.map(|(namespace, name)| VmKey::new(namespace, name));
-            for vm in keys.filter_map(|key| self.sources.directory.vm(&key)) {
-                events.conflict(&vm, message.clone(), now);
-            }
-        }
-        if let Some(message) = rejected(status)
-            && rejected(&known) != Some(message)
-        {
-            events.config(&about, ConfigReason::Rejected, message.into(), now);
-        }
-    }
-
     async fn apply(&mut self, config: &WolConfig, status: WolConfigStatus) -> bool {
         if !self.sources.leadership.holds() {
             return false;
         }
-        let Some(name) = config.metadata.name.clone() else {
-            return true;
-        };
-        let api = Api::<WolConfig>::all(self.client.clone());
-        // Whose field lastWake is, is written elsewhere.
-        let own = WolConfigStatus {
-            last_wake: None,
-            ..status.clone()
-        };
-        let patch = json!({
-            "apiVersion": "wol.pillon.org/v1beta1",
-            "kind": "WolConfig",
-            // A config that was made anew does not get the status of the old one.
-            "metadata": {"uid": config.metadata.uid},
-            "status": own,
-        });
-        let params = PatchParams::apply(MANAGER).force();
-        match timeout(CALL, api.patch_status(&name, &params, &Patch::Apply(patch))).await {
-            Ok(Ok(patched)) => {
-                self.tell(config, &patched, &status);
-                self.written
-                    .insert(name, (patched.metadata.resource_version, status));
+        match self.writer.write(config, &status).await {
+            Written::Done(written) => {
+                let name = written.name_any();
+                let version = written.metadata.resource_version;
+                self.written.insert(name, (version, status));
                 true
             }
-            // Deleted, or made anew: the watch tells.
-            Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    config = name,
-                    error = chain(&error),
-                    "cannot write a status"
-                );
-                false
-            }
-            Err(_) => false,
+            Written::Outdated => true,
+            Written::Failed => false,
         }
     }
-}
-
-fn rejected(status: &WolConfigStatus) -> Option<&str> {
-    let mut conditions = status.conditions.iter();
-    let own = conditions.find(|condition| condition.reason == INVALID_FIELDS)?;
-    Some(&own.message)
 }
 
 fn seen(name: &str, set: &DaemonSet) -> DaemonSetSeen {

@@ -18,13 +18,13 @@ const A_WHILE: Duration = Duration::from_millis(300);
 async fn a_break_is_noticed_and_healed_without_any_event() {
     let cluster = Cluster::with_everything().await;
     cluster.in_contact().await;
-    for resource in ["VirtualMachines", "WolConfigs"] {
+    for resource in ["virtual-machines", "wol-configs"] {
         let of = |metric| format!("{metric}{{resource=\"{resource}\"}}");
         assert!(cluster.has(&format!("{} 1", of("watch_connected"))));
         assert!(cluster.has(&format!("{} 0.0", of("cache_age_seconds"))));
     }
     cluster.server.faults().away(true);
-    for resource in ["VirtualMachines", "WolConfigs"] {
+    for resource in ["virtual-machines", "wol-configs"] {
         let of = |metric| format!("{metric}{{resource=\"{resource}\"}}");
         let broken = || cluster.has(&format!("{} 0", of("watch_connected")));
         cluster.until("the break shows", broken).await;
