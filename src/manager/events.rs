@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dedup::{Verdict, Window},
     manager::{
-        intents::Settled,
+        intents::{Settled, Waiting},
         metrics::{Metrics, Told},
         report::Report,
-        vm::{RunStrategy, Vm},
+        vm::{Power, RunStrategy, Vm},
     },
     wake::Outcome,
 };
@@ -45,8 +45,10 @@ const MAX_NAME: usize = 230;
 /// What happened to a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It was started.
+    /// It was started, or unpaused.
     Started,
+    /// It cannot be started yet, and will be.
+    Deferred,
     /// A start is refused or would change nothing.
     Refused,
     /// It could not be started in time.
@@ -63,6 +65,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "WakeOnLanStarted",
+            Self::Deferred => "WakeOnLanDeferred",
             Self::Refused => "WakeOnLanRefused",
             Self::Expired => "WakeOnLanExpired",
             Self::Ignored => "WakeOnLanIgnored",
@@ -121,6 +124,9 @@ impl Events {
         let Settled { vm, report, .. } = settled;
         let by = packet(report);
         let (reason, message) = match settled.outcome {
+            Outcome::Started if vm.power == Power::Paused => {
+                (Reason::Started, format!("unpaused by {by}"))
+            }
             Outcome::Started => {
                 let hint = if vm.strategy == RunStrategy::Halted {
                     ". Its runStrategy was Halted, which a start turns into Always: KubeVirt will \
@@ -142,6 +148,16 @@ impl Events {
             _ => return,
         };
         self.tell(vm, reason, message, now);
+    }
+
+    /// Tells that a wake takes longer. Never takes the last room from what is decided.
+    pub fn deferred(&self, Waiting { report, vm, why }: &Waiting, now: Instant) {
+        if self.queue.capacity() < MAX_WAITING / 2 {
+            return self.metrics.told(Told::Dropped);
+        }
+        let by = packet(report);
+        let message = format!("will be started by {by} when that is possible: {why}");
+        self.tell(vm, Reason::Deferred, message, now);
     }
 
     /// Tells that a packet named a VM that it may not wake.
@@ -256,7 +272,7 @@ fn event(note: &Note, replica: &str, now: Timestamp) -> Event {
             ..ObjectReference::default()
         },
         type_: Some(
-            if note.reason == Reason::Started {
+            if matches!(note.reason, Reason::Started | Reason::Deferred) {
                 "Normal"
             } else {
                 "Warning"
@@ -298,7 +314,7 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manager::vm::{Power, VmKey};
+    use crate::manager::vm::VmKey;
 
     fn note(name: &str, resource_version: &str, reason: Reason) -> Note {
         let vm = Vm {
@@ -310,6 +326,7 @@ mod tests {
             bad_macs: Vec::new(),
             strategy: RunStrategy::Manual,
             power: Power::Off,
+            running: false,
             on_since: None,
         };
         Note {

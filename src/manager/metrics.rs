@@ -45,8 +45,21 @@ pub enum Stage {
     Queue,
     /// From the call to its answer.
     Api,
-    /// From the accepted start to the VM showing it.
-    Confirmed,
+    /// From the accepted start to the VM that runs.
+    Running,
+}
+
+/// Why a VM that we started was not seen to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Unseen {
+    /// It went off before.
+    Off,
+    /// It was deleted before.
+    Gone,
+    /// It took too long.
+    Late,
+    /// There was no room to look after it.
+    Evicted,
 }
 
 /// What became of an Event that a VM's owner should see.
@@ -83,6 +96,11 @@ struct Timed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Boot {
+    reason: Unseen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     reason: &'static str,
 }
@@ -98,6 +116,8 @@ pub struct Metrics {
     wakes: Family<Decided, Counter>,
     events: Family<Reported, Counter>,
     starts: Family<Answered, Counter>,
+    unpausings: Family<Answered, Counter>,
+    unseen: Family<Boot, Counter>,
     stages: Family<Timed, Histogram, fn() -> Histogram>,
     told: Family<Written, Counter>,
     ended: Family<Ended, Counter>,
@@ -125,9 +145,11 @@ impl Metrics {
             wakes: Family::default(),
             events: Family::default(),
             starts: Family::default(),
-            // From a tenth of a millisecond to a minute and a half.
+            unpausings: Family::default(),
+            unseen: Family::default(),
+            // From a tenth of a millisecond to ten minutes: some machines boot slowly.
             stages: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_1, 2.5, 16))
+                Histogram::new(exponential_buckets(0.000_1, 2.5, 18))
             }),
             told: Family::default(),
             ended: Family::default(),
@@ -163,6 +185,16 @@ impl Metrics {
             "start_calls",
             "Calls to start a VM, by what their answer meant",
             self.starts.clone(),
+        );
+        registry.register(
+            "unpause_calls",
+            "Calls to unpause a VM, by what their answer meant",
+            self.unpausings.clone(),
+        );
+        registry.register(
+            "boots_unseen",
+            "VMs that were started and not seen to run, by reason",
+            self.unseen.clone(),
         );
         registry.register(
             "wake_duration_seconds",
@@ -231,8 +263,18 @@ impl Metrics {
     }
 
     /// Counts the answer to a start.
-    pub fn answered(&self, answer: &'static str) {
+    pub fn start_answered(&self, answer: &'static str) {
         self.starts.get_or_create(&Answered { answer }).inc();
+    }
+
+    /// Counts the answer to an unpausing.
+    pub fn unpause_answered(&self, answer: &'static str) {
+        self.unpausings.get_or_create(&Answered { answer }).inc();
+    }
+
+    /// Counts a VM that was started and not seen to run.
+    pub fn unseen(&self, reason: Unseen) {
+        self.unseen.get_or_create(&Boot { reason }).inc();
     }
 
     /// Notes how long a part of a wake took.

@@ -14,5 +14,6 @@ mod intents_model;
 mod legacy;
 mod service;
 mod start;
+mod unpause;
 mod waker;
 mod world;
