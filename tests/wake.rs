@@ -12,42 +12,7 @@ mod common;
 #[path = "wake/scenarios.rs"]
 mod scenarios;
 
-use std::{panic::AssertUnwindSafe, path::Path};
-
-use common::cluster::Cluster;
-use futures::FutureExt as _;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
-
-/// Makes a test on the stand-in of each scenario, and one test on a real API server of all.
-macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
-                scenarios::$name(&cluster).await;
-            }
-        )*
-
-        /// One after the other, since they share the server.
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn all_on_a_real_api_server() {
-            let Some(cluster) = Cluster::real(Path::new(PROGRAM)).await else { return };
-            let mut failed = Vec::new();
-            $(
-                cluster.fresh().await;
-                let run = AssertUnwindSafe(scenarios::$name(&cluster)).catch_unwind();
-                let passed = run.await.is_ok();
-                println!("{} on a real API server: {}", stringify!($name), if passed { "ok" } else { "FAILED" });
-                if !passed {
-                    failed.push(stringify!($name));
-                }
-            )*
-            assert!(failed.is_empty(), "failed on a real API server: {failed:?}");
-        }
-    };
-}
+use common::scenarios::scenarios;
 
 scenarios!(
     a_packet_starts_a_vm_once_and_says_so_on_it,

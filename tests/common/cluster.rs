@@ -30,6 +30,9 @@ use super::{
     process::{Process, free_tcp},
 };
 
+/// The group of virt-api, and its versions.
+const SUBRESOURCES: (&str, [&str; 2]) = ("subresources.kubevirt.io", ["v1", "v1alpha3"]);
+
 /// How long anything may take that is expected to happen: far more than it needs.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -71,8 +74,8 @@ impl Cluster {
         let server = ApiServer::start().await;
         let client = server.client();
         let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
-        for version in ["v1", "v1alpha3"] {
-            server.aggregate("subresources.kubevirt.io", version, kubevirt.router());
+        for version in SUBRESOURCES.1 {
+            server.aggregate(SUBRESOURCES.0, version, kubevirt.router());
         }
         let file = server.kubeconfig_file();
         Self {
@@ -89,7 +92,7 @@ impl Cluster {
     pub async fn real(program: &Path) -> Option<Self> {
         let envtest = Envtest::shared()?;
         let client = envtest.client().await;
-        let mut kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
+        let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
         kubevirt.register().await;
         Some(Self {
             client,
@@ -248,6 +251,26 @@ impl Cluster {
             (ApiBackend::StandIn(server), away) => server.faults().away(away),
             (ApiBackend::Real(envtest), true) => envtest.freeze(),
             (ApiBackend::Real(envtest), false) => envtest.thaw(),
+        }
+    }
+}
+
+impl Cluster {
+    /// virt-api's group known to nobody, as where KubeVirt is being removed, and there again.
+    pub async fn virt_api_absent(&self, absent: bool) {
+        match (&self.api, absent) {
+            (ApiBackend::Real(_), true) => self.kubevirt.unregister().await,
+            (ApiBackend::Real(_), false) => self.kubevirt.register().await,
+            (ApiBackend::StandIn(server), absent) => {
+                let (group, versions) = SUBRESOURCES;
+                for version in versions {
+                    if absent {
+                        server.remove_aggregate(group, version);
+                    } else {
+                        server.aggregate(group, version, self.kubevirt.router());
+                    }
+                }
+            }
         }
     }
 }

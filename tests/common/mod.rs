@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,4 +17,5 @@ pub mod kubevirt;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod scenarios;
 pub mod skip;
