@@ -25,6 +25,7 @@ scenarios!(
     a_wake_ends_at_its_deadline_and_says_why,
     a_paused_vm_is_unpaused_where_a_config_says_so,
     unpausing_copes_with_what_kubevirt_answers,
+    a_snapshot_of_a_paused_vm_is_waited_for,
     of_many_managers_that_race_one_starts_the_vm,
     starts_keep_to_the_rate_and_the_places_that_were_set,
     a_boot_is_timed_until_the_vm_runs,

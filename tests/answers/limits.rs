@@ -73,40 +73,41 @@ pub(crate) async fn of_many_managers_that_race_one_starts_the_vm(c: &Cluster) {
     }
 }
 
+const VMS: usize = 12;
+
+/// Flags, and how long twelve calls of 100 ms take with them at least, in milliseconds.
+const BOUNDS: [([&str; 3], u64); 3] = [
+    // Two at once, and ten more at ten per second.
+    (
+        [
+            "--start-rate=10",
+            "--start-burst=2",
+            "--start-concurrency=16",
+        ],
+        1_000,
+    ),
+    // Two places.
+    (
+        [
+            "--start-rate=1000",
+            "--start-burst=100",
+            "--start-concurrency=2",
+        ],
+        600,
+    ),
+    // What is set by default does not show here.
+    (
+        [
+            "--start-rate=20",
+            "--start-burst=50",
+            "--start-concurrency=16",
+        ],
+        100,
+    ),
+];
+
 pub(crate) async fn starts_keep_to_the_rate_and_the_places_that_were_set(c: &Cluster) {
-    const VMS: usize = 12;
-    for (round, flags, least) in [
-        // Two at once, and ten more at ten per second.
-        (
-            0,
-            [
-                "--start-rate=10",
-                "--start-burst=2",
-                "--start-concurrency=16",
-            ],
-            1_000,
-        ),
-        // Two places for twelve calls of 100 ms.
-        (
-            1,
-            [
-                "--start-rate=1000",
-                "--start-burst=100",
-                "--start-concurrency=2",
-            ],
-            600,
-        ),
-        // The bounds by default, which do not show here.
-        (
-            2,
-            [
-                "--start-rate=20",
-                "--start-burst=50",
-                "--start-concurrency=16",
-            ],
-            100,
-        ),
-    ] {
+    for (round, (flags, least)) in BOUNDS.into_iter().enumerate() {
         let bed = Bed::new(c, &flags).await;
         for n in 0..VMS {
             bed.add(round * VMS + n, &format!("vm-{round}-{n}"), Manual)

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Bed, NS, mac};
 use crate::common::{
-    cluster::{Cluster, eventually},
+    cluster::{Cluster, SOON, eventually},
     kubevirt::{Fault, vm::vm},
 };
 
@@ -57,41 +57,26 @@ pub(crate) async fn unpausing_copes_with_what_kubevirt_answers(c: &Cluster) {
     unpausing(c).await;
     let bed = Bed::new(c, &["--start-timeout", "300ms"]).await;
     let k = &c.kubevirt;
-    for (n, name) in ["snap", "withdrawn", "silent", "not-ready", "role", "gone"]
-        .into_iter()
-        .enumerate()
-    {
+    let names = ["silent", "not-running", "role", "gone"];
+    for (n, name) in names.into_iter().enumerate() {
         paused(c, n, name, true).await;
     }
-    for name in ["snap", "withdrawn"] {
-        k.edit_status(NS, name, json!({"snapshotInProgress": "s"}))
-            .await;
-    }
     bed.up_to_date().await;
-    bed.hears(0);
-    bed.hears(1);
-    for name in ["snap", "withdrawn"] {
-        bed.told(name, "WakeOnLanDeferred", "snapshot is in progress")
-            .await;
-    }
-    k.edit_status(NS, "snap", json!({"snapshotInProgress": null}))
-        .await;
-    assert_eq!(bed.ended(0).1, "unpaused");
 
     // It goes on, and nobody says so.
     k.fault(Some(Fault::Swallow));
-    bed.hears(2);
-    assert_eq!(bed.ended(2).1, "unpaused");
+    bed.hears(0);
+    assert_eq!(bed.ended(0).1, "unpaused");
     k.fault(None);
 
     // What is refused in passing is asked for again; what is not allowed is told.
     k.fault_once(Fault::Refuse(409, "VMI is not running".into()));
-    bed.hears(3);
-    assert_eq!(bed.ended(3).1, "unpaused");
+    bed.hears(1);
+    assert_eq!(bed.ended(1).1, "unpaused");
     let role = "cannot update resource \"virtualmachineinstances/unpause\"";
     k.fault_once(Fault::Refuse(403, role.into()));
-    bed.hears(4);
-    assert_eq!(bed.ended(4).0, "forbidden");
+    bed.hears(2);
+    assert_eq!(bed.ended(2).0, "forbidden");
     bed.told(
         "role",
         "WakeOnLanRefused",
@@ -100,19 +85,43 @@ pub(crate) async fn unpausing_copes_with_what_kubevirt_answers(c: &Cluster) {
     .await;
     k.wait_for_status(NS, "role", "Paused").await;
     k.delay(Duration::from_millis(200));
-    bed.hears(5);
+    bed.hears(3);
     tokio::time::sleep(Duration::from_millis(50)).await;
     k.delete(NS, "gone").await;
-    assert_eq!(bed.ended(5).0, "gone");
+    assert_eq!(bed.ended(3).0, "gone");
     k.delay(Duration::ZERO);
+    assert!(bed.calls().is_empty(), "nothing was started");
+}
 
-    // Nobody unpauses any more when the snapshot is done.
+pub(crate) async fn a_snapshot_of_a_paused_vm_is_waited_for(c: &Cluster) {
+    c.install_crd().await;
+    unpausing(c).await;
+    let bed = Bed::new(c, &[]).await;
+    let k = &c.kubevirt;
+    for (n, name) in ["snap", "withdrawn"].into_iter().enumerate() {
+        paused(c, n, name, true).await;
+        k.edit_status(NS, name, json!({"snapshotInProgress": "s"}))
+            .await;
+    }
+    bed.up_to_date().await;
+    for (n, name) in ["snap", "withdrawn"].into_iter().enumerate() {
+        bed.hears(n);
+        bed.told(name, "WakeOnLanDeferred", "snapshot is in progress")
+            .await;
+    }
+    let done = json!({"snapshotInProgress": null});
+    k.edit_status(NS, "snap", done.clone()).await;
+    assert_eq!(bed.ended(0).1, "unpaused");
+    k.wait_for_status(NS, "snap", "Running").await;
+    // Nobody may unpause any more when the other snapshot is done.
     c.delete_config("unpausing").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    k.edit_status(NS, "withdrawn", json!({"snapshotInProgress": null}))
-        .await;
+    bed.manager
+        .process
+        .wait_for("one config left", SOON, |line| {
+            line.message() == "took in the WolConfigs" && line.value["configs"] == 1
+        });
+    k.edit_status(NS, "withdrawn", done).await;
     assert_eq!(bed.ended(1).0, "not-selected");
     k.wait_for_status(NS, "withdrawn", "Paused").await;
     eventually("all are settled", async || bed.open() == 0).await;
-    assert!(bed.calls().is_empty(), "nothing was started");
 }

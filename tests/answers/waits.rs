@@ -23,6 +23,18 @@ async fn in_use(bed: &Bed<'_>, n: usize, name: &str, field: &str) {
     bed.c.kubevirt.edit_status(NS, name, status).await;
 }
 
+/// The guest of VM number `n` has crashed, and KubeVirt has yet to restart it.
+async fn failed(c: &Cluster, n: usize, name: &str) {
+    let failing = vm(NS, name)
+        .mac(&mac(n))
+        .run_strategy(RunStrategy::RerunOnFailure);
+    c.kubevirt.create(&failing).await;
+    c.kubevirt.wait_for_status(NS, name, "Running").await;
+    c.kubevirt.hold(NS, name);
+    c.kubevirt.guest_ends(NS, name, Phase::Failed);
+    c.kubevirt.wait_for_status(NS, name, "Stopped").await;
+}
+
 pub(crate) async fn what_will_pass_is_waited_for(c: &Cluster) {
     let bed = Bed::new(c, &[]).await;
     let uses = [
@@ -42,15 +54,7 @@ pub(crate) async fn what_will_pass_is_waited_for(c: &Cluster) {
     for (n, name, field, _) in uses {
         in_use(&bed, n, name, field).await;
     }
-    let failing = vm(NS, "failing")
-        .mac(&mac(2))
-        .run_strategy(RunStrategy::RerunOnFailure);
-    c.kubevirt.create(&failing).await;
-    c.kubevirt.wait_for_status(NS, "failing", "Running").await;
-    c.kubevirt.hold(NS, "failing");
-    c.kubevirt.guest_ends(NS, "failing", Phase::Failed);
-    c.kubevirt.wait_for_status(NS, "failing", "Stopped").await;
-    // Whose finished instance would be cleared away first, and whose owner has changed his mind.
+    failed(c, 2, "failing").await;
     for (n, name) in [(3, "changed"), (4, "deleted")] {
         bed.add(n, name, RunStrategy::Manual).await;
         c.kubevirt.show(NS, name, "Stopping");

@@ -106,16 +106,14 @@ impl Boots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kubevirt::VirtualMachine, manager::vm::RunStrategy};
+    use crate::kubevirt::VirtualMachine;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn vm(power: Power, running: bool) -> Vm {
-        let strategy = RunStrategy::Manual;
         Vm {
             power,
             running,
-            strategy,
             ..VirtualMachine::default().into()
         }
     }
@@ -170,7 +168,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_by_number_and_by_time() {
         let (mut boots, start) = begun();
-        assert!(boots.let_go(start + PATIENCE - SECOND).is_empty());
+        assert!(boots.let_go(start + SECOND).is_empty());
         assert_eq!(boots.let_go(start + PATIENCE), [("a".into(), Unseen::Late)]);
         for n in 0..=MAX_BOOTS {
             boots.begin(&n.to_string().into(), start);
