@@ -12,6 +12,7 @@ mod intents;
 mod intents_bounds;
 mod intents_model;
 mod legacy;
+mod room;
 mod service;
 mod start;
 mod unpause;

@@ -204,3 +204,14 @@ fn every_answer_to_an_unpausing_has_a_meaning() {
         assert_eq!(seen, expected, "{code} {body}");
     }
 }
+
+#[test]
+fn a_reporter_hears_what_was_in_the_way_also_while_it_is_tried_again() {
+    let mut world = World::new(limits());
+    let report = world.wake(&vm("a", Power::Off));
+    world.answered(recheck(false));
+    reread(&mut world, Power::Off);
+    world.pass(SECOND);
+    assert_eq!((world.starts(), world.intents.under_way()), (2, 1));
+    assert!(message(&world, report).contains("snapshot"));
+}

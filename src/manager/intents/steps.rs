@@ -118,7 +118,10 @@ impl Intents {
             intent.first_call.get_or_insert(now);
             intent.accepted = None;
             intent.decided_on = intent.vm.clone();
-            intent.why = "waiting for KubeVirt to answer".into();
+            // What was in the way the last time says more.
+            if intent.failures == 0 {
+                intent.why = "waiting for KubeVirt to answer".into();
+            }
         }
         intent.state = State::Calling { call, id };
         self.under_way += 1;
