@@ -114,7 +114,7 @@ pub struct WolConfigSpec {
     pub secure_on: Option<SecureOn>,
 
     /// Whether a wake unpauses a paused VM. KubeVirt itself pauses a VM whose storage fails, so
-    /// leave this off unless VMs are paused on purpose. Not acted on yet: a paused VM stays paused.
+    /// leave this off unless VMs are paused on purpose.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wake_paused: bool,
 

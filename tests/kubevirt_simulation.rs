@@ -82,7 +82,7 @@ async fn on_a_real_api_server() {
         return;
     };
     let client = envtest.client().await;
-    let mut kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
+    let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
     envtest.fresh().await;
     unknown_group(&client).await;
     kubevirt.register().await;

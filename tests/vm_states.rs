@@ -173,6 +173,27 @@ fn readiness_outweighs_a_status_that_says_nothing() {
     assert_eq!(with("DataVolumeError", false, true), failed);
 }
 
+#[test]
+fn a_guest_that_runs_is_told_from_one_that_is_on_its_way() {
+    let running = |status: &str, ready: bool| {
+        let status = json!({"printableStatus": status, "ready": ready});
+        vm(&json!({"runStrategy": "Always"}), &status).running
+    };
+    for status in ["Running", "Migrating", "Paused"] {
+        assert!(running(status, false), "{status}");
+    }
+    for status in [
+        "Starting",
+        "Provisioning",
+        "WaitingForVolumeBinding",
+        "Stopped",
+        "Stopping",
+    ] {
+        assert!(!running(status, false), "{status}");
+    }
+    assert!(running("FromTheFuture", true));
+}
+
 fn with_interfaces(interfaces: &Value) -> Vm {
     let devices = json!({"domain": {"devices": {"interfaces": interfaces}}});
     let template = json!({"metadata": null, "spec": devices});

@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     manager::{
-        intents::Settled,
+        intents::{Settled, Waiting},
         metrics::{Metrics, Told},
         report::Report,
         throttle::Throttle,
-        vm::{RunStrategy, Vm},
+        vm::{Power, RunStrategy, Vm},
     },
     wake::Outcome,
 };
@@ -46,10 +46,12 @@ const FOR_STARTS: u32 = 50;
 /// What happened to a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It was started.
+    /// It was started, or unpaused.
     Started,
     /// Starting it changed what its guest's power-off does; said once.
     Hint,
+    /// It cannot be started yet, and will be.
+    Deferred,
     /// A start is refused or would change nothing.
     Refused,
     /// It could not be started in time.
@@ -67,6 +69,7 @@ impl Reason {
         match self {
             Self::Started => "WakeOnLanStarted",
             Self::Hint => "WakeOnLanHint",
+            Self::Deferred => "WakeOnLanDeferred",
             Self::Refused => "WakeOnLanRefused",
             Self::Expired => "WakeOnLanExpired",
             Self::Ignored => "WakeOnLanIgnored",
@@ -164,6 +167,9 @@ impl Events {
         let Settled { vm, report, .. } = settled;
         let by = packet(report);
         match settled.outcome {
+            Outcome::Started if vm.power == Power::Paused => {
+                self.vm(vm, Reason::Started, format!("unpaused by {by}"), now);
+            }
             Outcome::Started => {
                 self.vm(vm, Reason::Started, format!("woken by {by}"), now);
                 if vm.strategy == RunStrategy::Halted {
@@ -180,6 +186,13 @@ impl Events {
             }
             _ => {}
         }
+    }
+
+    /// Tells that a wake takes longer.
+    pub fn deferred(&self, Waiting { report, vm, why }: &Waiting, now: Instant) {
+        let by = packet(report);
+        let message = format!("will be started by {by} when that is possible: {why}");
+        self.vm(vm, Reason::Deferred, message, now);
     }
 
     /// Tells that a packet named a VM that it may not wake.

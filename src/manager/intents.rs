@@ -14,14 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use action::{Action, Admission, Call, Settled};
+pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Intent, State};
-use steps::{DELETED, OVERRULED, WITHDRAWN, pause, verdict};
+use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause, verdict};
 
 use crate::{
     manager::{
         marks::Marks,
-        report::Report,
+        report::Wakeable,
         start::{Answered, Reread},
         throttle::Throttle,
         vm::{Power, Vm},
@@ -145,13 +145,13 @@ impl Intents {
     }
 
     /// Takes a wake whose VM is known and selected.
-    pub fn wake(&mut self, report: Report, vm: Arc<Vm>, now: Instant) -> Admission {
-        let uid = vm.uid.clone();
+    pub fn wake(&mut self, wake: Wakeable, now: Instant) -> Admission {
+        let uid = wake.vm.uid.clone();
         if let Some(intent) = self.open.get_mut(&uid) {
             if self.reporters >= self.limits.reporters {
-                return self.busy(report, "too many agents report at once");
+                return self.busy(wake.report, "too many agents report at once");
             }
-            intent.join(report, now);
+            intent.join(wake.report, now);
             self.reporters += 1;
             if self.closing {
                 intent.defer(now, true, &mut self.actions);
@@ -159,17 +159,17 @@ impl Intents {
             self.schedule(&uid);
             return Admission::Joined;
         }
-        if let Some((outcome, message)) = self.settled_already(&report, &vm) {
-            self.refuse(report, vm, outcome, message);
+        if let Some((outcome, message)) = self.settled_already(&wake) {
+            self.refuse(wake, outcome, message);
             return Admission::Answered;
         }
         if self.closing {
-            return self.busy(report, "this manager is shutting down");
+            return self.busy(wake.report, "this manager is shutting down");
         }
         if self.open.len() >= self.limits.intents || self.reporters >= self.limits.reporters {
-            return self.busy(report, "too many virtual machines are being started");
+            return self.busy(wake.report, "too many virtual machines are being started");
         }
-        let intent = Intent::new(vm, report, now, self.limits.wake_deadline);
+        let intent = Intent::new(wake, now, self.limits.wake_deadline);
         self.open.insert(uid.clone(), intent);
         self.reporters += 1;
         self.judge(&uid, now);
@@ -179,7 +179,8 @@ impl Intents {
     }
 
     /// Whether a wake needs no intent, and why.
-    fn settled_already(&self, report: &Report, vm: &Vm) -> Option<(Outcome, String)> {
+    fn settled_already(&self, wake: &Wakeable) -> Option<(Outcome, String)> {
+        let Wakeable { report, vm, .. } = wake;
         if self.marks.covers(&vm.uid, report.heard_at) {
             let message = "a repeat of a wake that was settled moments ago";
             return Some((Outcome::Duplicate, message.into()));
@@ -188,7 +189,8 @@ impl Intents {
             let message = "the virtual machine went on after this packet was heard";
             return Some((Outcome::AlreadyOn, message.into()));
         }
-        verdict(vm.power)
+        let unpause = wake.unpause && vm.power == Power::Paused;
+        verdict(vm.power).filter(|_| !unpause)
     }
 
     /// Takes a view of a VM, as the watch brought it. What a read had brought before is newer at
@@ -227,7 +229,7 @@ impl Intents {
         self.open.get(uid).map(|intent| &intent.first.wake)
     }
 
-    /// Takes the news that a start was not made, because the packet may not wake the VM any more.
+    /// Takes the news that a call was not made, because the packet may not wake the VM any more.
     pub fn withdrawn(&mut self, uid: &Arc<str>, id: u64, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         if self.calling(uid, id).is_some() {
@@ -236,15 +238,17 @@ impl Intents {
         self.pump(now);
     }
 
-    /// Takes the answer to a start.
+    /// Takes the answer to a start, or to an unpausing.
     pub fn answered(&mut self, uid: &Arc<str>, id: u64, answer: Answered, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(intent) = self.calling(uid, id) {
-            intent.effective |= answer.may_have_started();
+            if answer.may_have_started() {
+                intent.effective = intent.deed();
+            }
             match answer {
                 Answered::Accepted => {
                     intent.accepted = Some(now);
-                    intent.why = "KubeVirt accepted the start and has yet to act on it".into();
+                    intent.why = "KubeVirt accepted the call and has yet to act on it".into();
                     intent.state = State::Confirming {
                         read_at: now + SILENCE,
                     };
@@ -327,8 +331,9 @@ impl Intents {
             return self.expire(uid, now);
         }
         intent.defer(now, false, &mut self.actions);
+        let wanted = intent.wanted();
         match intent.state {
-            State::Backoff { until, .. } if now >= until => self.enqueue(uid, Call::Start),
+            State::Backoff { until, .. } if now >= until => self.enqueue(uid, wanted),
             State::Confirming { read_at } if now >= read_at => self.enqueue(uid, Call::Read),
             _ => {}
         }
@@ -346,18 +351,11 @@ impl Intents {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };
-        if let Some((outcome, message)) = verdict(intent.vm.power) {
-            let started = intent.effective
-                || matches!(
-                    intent.state,
-                    State::Calling {
-                        call: Call::Start,
-                        ..
-                    }
-                );
-            return match outcome {
-                Outcome::AlreadyOn if started => {
-                    self.settle(uid, Outcome::Started, "started", now);
+        let decided = verdict(intent.vm.power).filter(|_| !intent.awaits_unpausing());
+        if let Some((outcome, message)) = decided {
+            return match (outcome, intent.deed()) {
+                (Outcome::AlreadyOn, Some(deed)) => {
+                    self.settle(uid, Outcome::Started, done(deed), now);
                 }
                 _ => self.settle(uid, outcome, &message, now),
             };
@@ -368,12 +366,14 @@ impl Intents {
             State::Stopping
             | State::Backoff { .. }
             | State::Queued {
-                call: Call::Start, ..
+                call: Call::Start | Call::Unpause,
+                ..
             } if overruled => self.settle(uid, Outcome::Expired, OVERRULED, now),
             // Opened just now, or the VM has stopped.
             State::Stopping if !stopping => {
                 intent.why = "waiting for its turn to be started".into();
-                self.enqueue(uid, Call::Start);
+                let wanted = intent.wanted();
+                self.enqueue(uid, wanted);
             }
             State::Stopping | State::Backoff { .. } | State::Queued { .. } if stopping => {
                 intent.why = "waiting for the virtual machine to stop".into();

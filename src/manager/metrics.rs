@@ -64,8 +64,25 @@ pub enum Stage {
     Queue,
     /// From the call to its answer.
     Api,
-    /// From the accepted start to the VM showing it.
-    Confirmed,
+    /// From the accepted start to the VM that runs.
+    Running,
+}
+
+/// Why a VM that we started was not seen to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unseen {
+    /// It went off before.
+    Off,
+    /// It was deleted before.
+    Gone,
+    /// It took too long.
+    Late,
+    /// There was no room to look after it.
+    Evicted,
+}
+
+impl Unseen {
+    const ALL: [Self; 4] = [Self::Off, Self::Gone, Self::Late, Self::Evicted];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +111,11 @@ struct Timed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Boot {
+    reason: Word<Unseen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     reason: Word<SessionEnd>,
 }
@@ -110,6 +132,8 @@ pub struct Metrics {
     events: Family<Reported, Counter>,
     starts: Family<Answered, Counter>,
     reads: Family<Reread, Counter>,
+    unpausings: Family<Answered, Counter>,
+    unseen: Family<Boot, Counter>,
     stages: Family<Timed, Histogram, fn() -> Histogram>,
     told: Family<Written, Counter>,
     ended: Family<Ended, Counter>,
@@ -138,9 +162,11 @@ impl Metrics {
             events: Family::default(),
             starts: Family::default(),
             reads: Family::default(),
-            // From a tenth of a millisecond to a minute and a half.
+            unpausings: Family::default(),
+            unseen: Family::default(),
+            // From a tenth of a millisecond to ten minutes: some machines boot slowly.
             stages: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_1, 2.5, 16))
+                Histogram::new(exponential_buckets(0.000_1, 2.5, 18))
             }),
             told: Family::default(),
             ended: Family::default(),
@@ -167,9 +193,13 @@ impl Metrics {
         }
         for answer in Meaning::ALL.map(Word) {
             drop(self.starts.get_or_create(&Answered { answer }));
+            drop(self.unpausings.get_or_create(&Answered { answer }));
         }
         for result in Found::ALL.map(Word) {
             drop(self.reads.get_or_create(&Reread { result }));
+        }
+        for reason in Unseen::ALL.map(Word) {
+            drop(self.unseen.get_or_create(&Boot { reason }));
         }
         for result in Told::ALL.map(Word) {
             drop(self.told.get_or_create(&Written { result }));
@@ -177,7 +207,7 @@ impl Metrics {
         for reason in SessionEnd::ALL.map(Word) {
             drop(self.ended.get_or_create(&Ended { reason }));
         }
-        let stages = [Stage::Agent, Stage::Queue, Stage::Api, Stage::Confirmed];
+        let stages = [Stage::Agent, Stage::Queue, Stage::Api, Stage::Running];
         for stage in stages.map(Word) {
             drop(self.stages.get_or_create(&Timed { stage }));
         }
@@ -203,6 +233,16 @@ impl Metrics {
             "read_calls",
             "Calls to read a VM whose watch said nothing in time, by what they brought",
             self.reads.clone(),
+        );
+        registry.register(
+            "unpause_calls",
+            "Calls to unpause a VM, by what their answer meant",
+            self.unpausings.clone(),
+        );
+        registry.register(
+            "boots_unseen",
+            "VMs that were started and not seen to run, by reason",
+            self.unseen.clone(),
         );
         registry.register(
             "wake_duration_seconds",
@@ -272,15 +312,27 @@ impl Metrics {
     }
 
     /// Counts the answer to a start.
-    pub fn answered(&self, answer: Meaning) {
+    pub fn start_answered(&self, answer: Meaning) {
         let answer = Word(answer);
         self.starts.get_or_create(&Answered { answer }).inc();
+    }
+
+    /// Counts the answer to an unpausing.
+    pub fn unpause_answered(&self, answer: Meaning) {
+        let answer = Word(answer);
+        self.unpausings.get_or_create(&Answered { answer }).inc();
     }
 
     /// Counts what reading a VM brought.
     pub fn read(&self, result: Found) {
         let result = Word(result);
         self.reads.get_or_create(&Reread { result }).inc();
+    }
+
+    /// Counts a VM that was started and not seen to run.
+    pub fn unseen(&self, reason: Unseen) {
+        let reason = Word(reason);
+        self.unseen.get_or_create(&Boot { reason }).inc();
     }
 
     /// Notes how long a part of a wake took.

@@ -1,4 +1,5 @@
-//! Owns [`Report`]: one wake as an agent reported it, and the way back for its answer.
+//! Owns [`Report`]: one wake as an agent reported it, and the way back for its answer; and
+//! [`Wakeable`], a report whose VM is known.
 
 use std::{sync::Arc, time::Instant};
 
@@ -31,6 +32,17 @@ pub struct Report {
     pub deferred: bool,
     /// Where the answers go.
     pub reply: Reply,
+}
+
+/// A report whose VM is known, and that may wake it.
+#[derive(Debug, Clone)]
+pub struct Wakeable {
+    /// What was reported.
+    pub report: Report,
+    /// The VM that it names.
+    pub vm: Arc<Vm>,
+    /// Whether it may unpause the VM, too.
+    pub unpause: bool,
 }
 
 /// The way back to the agent: any number of deferrals, then one final answer.

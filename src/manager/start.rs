@@ -1,4 +1,4 @@
-//! Owns the call that starts a VM, and what its answers mean.
+//! Owns the calls that start a VM and unpause one, and what their answers mean.
 //!
 //! The answer alone never decides: the losers of a race are told "internal error", a VM that is
 //! stopping is "already running", and an accepted start may come to nothing. So most answers mean
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What an answer to a start means.
+/// What an answer to a start, or to an unpausing, means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {
     /// The request is recorded; the VM will show what comes of it.
@@ -126,8 +126,27 @@ impl Starter {
 
     /// Asks KubeVirt to start a VM: one request, whatever comes of it.
     pub async fn start(&self, key: &VmKey) -> Answered {
-        match tokio::time::timeout(self.timeout, self.put(key)).await {
-            Ok(Ok(answer)) => answer,
+        self.put("virtualmachines", key, "start", classify).await
+    }
+
+    /// Asks KubeVirt to have a paused guest go on: one request, whatever comes of it.
+    pub async fn unpause(&self, key: &VmKey) -> Answered {
+        let instances = "virtualmachineinstances";
+        self.put(instances, key, "unpause", classify_unpause).await
+    }
+
+    async fn put(
+        &self,
+        resource: &str,
+        VmKey { namespace, name }: &VmKey,
+        subresource: &str,
+        meaning: fn(StatusCode, &str, Option<Duration>) -> Answered,
+    ) -> Answered {
+        let path = format!(
+            "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/{resource}/{name}/{subresource}"
+        );
+        match tokio::time::timeout(self.timeout, self.send(path)).await {
+            Ok(Ok((status, body, after))) => meaning(status, &body, after),
             Ok(Err(error)) => Answered::Retry {
                 after: None,
                 why: format!("the API server cannot be reached: {}", chain(&error)),
@@ -140,21 +159,21 @@ impl Starter {
         }
     }
 
-    async fn put(&self, VmKey { namespace, name }: &VmKey) -> kube::Result<Answered> {
+    /// Makes a call, and brings the code, the body of a refusal, and the pause that it asks for.
+    async fn send(&self, path: String) -> kube::Result<(StatusCode, String, Option<Duration>)> {
         // Without an Accept header: the route produces nothing, and refuses to produce JSON.
-        let request = Request::put(format!(
-            "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}/start"
-        ))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(b"{}".to_vec()))
-        .map_err(kube::Error::HttpError)?;
+        let request = Request::put(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(b"{}".to_vec()))
+            .map_err(kube::Error::HttpError)?;
         let response = self.client.send(request).await?;
         let (status, after) = (response.status(), retry_after(response.headers()));
+        // A success says nothing, and was one whether or not its end arrives.
         if status.is_success() {
-            return Ok(Answered::Accepted);
+            return Ok((status, String::new(), after));
         }
         let body = response.into_body().collect_bytes().await?;
-        Ok(classify(status, &String::from_utf8_lossy(&body), after))
+        Ok((status, String::from_utf8_lossy(&body).into_owned(), after))
     }
 
     /// Reads a VM.
@@ -191,26 +210,20 @@ struct StatusBody {
     message: String,
 }
 
-/// Says what an answer means, by its status code, its body, and the pause that it asks for. The
+/// Says what an answer to a start means, by its status code, its body, and the pause that it asks for. The
 /// texts are KubeVirt's (`pkg/virt-api/rest`) and the API server's.
 #[must_use]
 pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answered {
-    let object = serde_json::from_str::<StatusBody>(body)
-        .ok()
-        .filter(|object| object.kind == "Status");
-    let text = object
-        .as_ref()
-        .map_or(body.trim(), |object| &object.message);
-    let shown: String = text.chars().take(MAX_TEXT).collect();
-    let why = format!("KubeVirt answered {}: {shown}", status.as_u16());
+    let (text, is_object) = text(body);
+    let (why, text) = (why(status, &text), &*text);
     match status.as_u16() {
         200..=299 => Answered::Accepted,
         401 | 403 => Answered::Forbidden(why),
-        404 if object.is_some() && text.contains("\" not found") => Answered::Gone,
+        404 if is_object && text.contains("\" not found") => Answered::Gone,
         // In plain text: nobody serves this group, so KubeVirt is not installed, or is going.
         404 => Answered::Retry {
             after: after.or(Some(API_MISSING_PAUSE)),
-            why: format!("KubeVirt's API is not there: {shown}"),
+            why: format!("KubeVirt's API is not there: {why}"),
             effective: false,
         },
         409 => conflict(text, why),
@@ -226,6 +239,35 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
         },
         _ => Answered::Bug(why),
     }
+}
+
+/// As [`classify`], of an answer to an unpausing. What is missing or not paused is the instance, of
+/// which the VM tells more; and nothing that KubeVirt says here is the last word on the VM.
+#[must_use]
+pub fn classify_unpause(status: StatusCode, body: &str, after: Option<Duration>) -> Answered {
+    let recheck = |effective| Answered::Recheck {
+        why: why(status, &text(body).0),
+        effective,
+    };
+    match (status.as_u16(), classify(status, body, after)) {
+        (_, Answered::Gone) | (409, _) => recheck(false),
+        (500, _) => recheck(true),
+        (_, answer) => answer,
+    }
+}
+
+/// What an answer says, and whether it is a `Status` object.
+fn text(body: &str) -> (String, bool) {
+    match serde_json::from_str::<StatusBody>(body) {
+        Ok(object) if object.kind == "Status" => (object.message, true),
+        _ => (body.trim().to_owned(), false),
+    }
+}
+
+/// An answer for people.
+fn why(status: StatusCode, text: &str) -> String {
+    let shown: String = text.chars().take(MAX_TEXT).collect();
+    format!("KubeVirt answered {}: {shown}", status.as_u16())
 }
 
 fn conflict(text: &str, why: String) -> Answered {

@@ -28,6 +28,8 @@ pub struct Vm {
     pub strategy: RunStrategy,
     /// What a wake shall do with it.
     pub power: Power,
+    /// Whether its guest runs, be it paused; more than being on its way.
+    pub running: bool,
     /// When it was last seen to go from off to on; none where that was never seen.
     pub on_since: Option<Instant>,
 }
@@ -176,6 +178,12 @@ fn at_rest(vm: &VirtualMachine, strategy: RunStrategy) -> Power {
     }
 }
 
+/// Whether an instance of the VM has come as far as to run.
+fn is_running(vm: &VirtualMachine) -> bool {
+    let status = vm.printable_status.as_deref().unwrap_or_default();
+    vm.ready || matches!(status, "Running" | "Migrating" | "Paused")
+}
+
 impl From<VirtualMachine> for Vm {
     fn from(mut vm: VirtualMachine) -> Self {
         let strategy = RunStrategy::of(&vm);
@@ -196,6 +204,7 @@ impl From<VirtualMachine> for Vm {
             bad_macs,
             strategy,
             power: power(&vm, strategy),
+            running: is_running(&vm),
             on_since: None,
             labels: vm.metadata.labels.take().unwrap_or_default(),
         }

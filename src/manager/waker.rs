@@ -1,5 +1,6 @@
 //! Owns the waker: performs what the start intents decide, and brings them the news.
 
+mod boots;
 mod changes;
 mod front;
 mod journal;
@@ -21,7 +22,7 @@ use crate::{
         intents::{Action, Admission, Call, Intents, Limits, Settled},
         last_wake::LastWakes,
         metrics::{Metrics, Stage, Verdict},
-        report::Report,
+        report::Wakeable,
         start::{Answered, Reread, Starter},
         vm::{Power, Vm},
         watch::Contact,
@@ -29,6 +30,7 @@ use crate::{
     wake::Outcome,
 };
 
+use boots::{Booted, Boots};
 pub use changes::Changes;
 pub use front::{Freshness, Front};
 pub use journal::Journal;
@@ -45,9 +47,6 @@ const LAST_CALLS: Duration = Duration::from_secs(10);
 /// Why a wake is put off where a config may serve no longer.
 const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
      whether this packet may wake a virtual machine";
-
-/// A wake whose VM is known and selected.
-pub(in crate::manager) type Wakeable = (Report, Arc<Vm>);
 
 /// What the waker works with.
 #[derive(Clone)]
@@ -72,6 +71,7 @@ pub struct Tools {
 pub struct Waker {
     tools: Tools,
     intents: Intents,
+    boots: Boots,
     queue: mpsc::Receiver<Wakeable>,
     changes: Arc<Changes>,
     calls: JoinSet<Done>,
@@ -79,8 +79,8 @@ pub struct Waker {
 
 /// A call that has ended.
 enum Done {
-    /// With the time from the call to its answer.
-    Start(Arc<str>, u64, Answered, Duration),
+    /// A start or an unpausing, with the time from the call to its answer.
+    Called(Call, Arc<str>, u64, Answered, Duration),
     Read(Arc<str>, u64, Reread),
 }
 
@@ -92,6 +92,7 @@ impl Waker {
         let waker = Self {
             tools,
             intents: Intents::new(limits, fastrand::u64(..)),
+            boots: Boots::default(),
             queue,
             changes: Arc::new(Changes::default()),
             calls: JoinSet::new(),
@@ -162,21 +163,22 @@ impl Waker {
     fn admit(&mut self, first: Wakeable) {
         let mut next = Some(first);
         for _ in 0..BATCH {
-            let Some((report, vm)) = next else { return };
-            self.wake(report, &vm);
+            let Some(wake) = next else { return };
+            self.wake(wake);
             next = self.queue.try_recv().ok();
         }
-        if let Some((report, vm)) = next {
-            self.wake(report, &vm);
+        if let Some(wake) = next {
+            self.wake(wake);
         }
     }
 
-    fn wake(&mut self, report: Report, vm: &Arc<Vm>) {
+    fn wake(&mut self, wake: Wakeable) {
         let now = Instant::now().into_std();
-        let uid = vm.uid.clone();
+        let known = wake.vm.clone();
+        let uid = known.uid.clone();
         // First asked to be told of changes, then looked: no change falls in between.
         self.changes.follow(&uid);
-        let current = self.tools.directory.vm(&vm.key);
+        let current = self.tools.directory.vm(&known.key);
         let current = current.filter(|current| current.uid == uid);
         // A start goes by name, and the name may be another VM's by now.
         let vm = current.unwrap_or_else(|| {
@@ -184,13 +186,11 @@ impl Waker {
             let power = Power::Gone;
             Arc::new(Vm {
                 power,
-                ..(**vm).clone()
+                ..(*known).clone()
             })
         });
-        let admission = self.intents.wake(report, vm, now);
-        if !self.intents.contains(&uid) {
-            self.changes.unfollow(&uid);
-        }
+        let admission = self.intents.wake(Wakeable { vm, ..wake }, now);
+        self.unfollow(&uid);
         self.tools.metrics.reported(match admission {
             Admission::Opened => Verdict::Opened,
             Admission::Joined => Verdict::Joined,
@@ -202,20 +202,44 @@ impl Waker {
     fn news(&mut self) {
         let now = Instant::now().into_std();
         for (uid, vm) in self.changes.take() {
-            match vm {
-                Some(vm) => self.intents.changed(&vm, now),
+            let booted = self.boots.saw(&uid, vm.as_deref(), now);
+            match &vm {
+                Some(vm) => self.intents.changed(vm, now),
                 None => self.intents.deleted(&uid, now),
             }
+            if let Some(booted) = booted {
+                self.booted(&uid, booted);
+            }
+        }
+    }
+
+    fn booted(&self, uid: &str, booted: Booted) {
+        match booted {
+            Booted::Running(time) => self.tools.metrics.took(Stage::Running, time),
+            Booted::Unseen(reason) => self.tools.metrics.unseen(reason),
+        }
+        self.unfollow(uid);
+    }
+
+    /// Ends the interest in a VM of which nobody waits for news.
+    fn unfollow(&self, uid: &str) {
+        if !self.intents.contains(uid) && !self.boots.contains(uid) {
+            self.changes.unfollow(uid);
         }
     }
 
     fn done(&mut self, done: Result<Done, JoinError>) -> anyhow::Result<()> {
         let now = Instant::now().into_std();
         match done? {
-            Done::Start(uid, id, answer, time) => {
-                self.tools.metrics.answered(answer.meaning());
-                self.tools.metrics.took(Stage::Api, time);
-                self.tools.journal.answered(&answer);
+            Done::Called(call, uid, id, answer, time) => {
+                let metrics = &self.tools.metrics;
+                if call == Call::Unpause {
+                    metrics.unpause_answered(answer.meaning());
+                } else {
+                    metrics.start_answered(answer.meaning());
+                    metrics.took(Stage::Api, time);
+                }
+                self.tools.journal.answered(call, &answer);
                 self.intents.answered(&uid, id, answer, now);
             }
             Done::Read(uid, id, read) => {
@@ -240,6 +264,10 @@ impl Waker {
                             self.tools.metrics.dropped_answers.inc();
                         }
                     }
+                    Action::Waiting(waiting) => {
+                        let now = Instant::now().into_std();
+                        self.tools.events.deferred(&waiting, now);
+                    }
                     Action::Settled(settled) => self.settled(&settled),
                 }
             }
@@ -253,20 +281,22 @@ impl Waker {
         metrics.evicted_marks.inc_by(evicted);
     }
 
-    fn settled(&self, settled: &Settled) {
+    fn settled(&mut self, settled: &Settled) {
         let now = Instant::now().into_std();
-        if !self.intents.contains(&settled.vm.uid) {
-            self.changes.unfollow(&settled.vm.uid);
+        if let Some((accepted, vm)) = &settled.boot {
+            self.boots.begin(&vm.uid, *accepted);
+            if let Some(booted) = self.boots.saw(&vm.uid, Some(vm), now) {
+                self.booted(&vm.uid, booted);
+            }
         }
+        for (uid, reason) in self.boots.let_go(now) {
+            self.booted(&uid, Booted::Unseen(reason));
+        }
+        self.unfollow(&settled.vm.uid);
         let metrics = &self.tools.metrics;
         metrics.decided(settled.outcome);
-        for (stage, time) in [
-            (Stage::Queue, settled.queued),
-            (Stage::Confirmed, settled.confirmed),
-        ] {
-            if let Some(time) = time {
-                metrics.took(stage, time);
-            }
+        if let Some(time) = settled.queued {
+            metrics.took(Stage::Queue, time);
         }
         if settled.outcome == Outcome::Started {
             let directory = &self.tools.directory;
@@ -277,24 +307,26 @@ impl Waker {
         self.tools.events.settled(settled, now);
     }
 
-    /// Whether the packet that asked for this start may still wake the VM: it may have waited for
-    /// minutes. None where that cannot be known at the moment.
-    fn is_still_meant(&self, uid: &str, now: std::time::Instant) -> Option<bool> {
+    /// Whether the packet that asked for this call may still wake the VM, or unpause it: it may have
+    /// waited for minutes. None where that cannot be known at the moment.
+    fn is_still_meant(&self, call: Call, uid: &str, now: std::time::Instant) -> Option<bool> {
         let Some(wake) = self.intents.wake_of(uid) else {
             return Some(false);
         };
         let age = self.tools.contact.age(now);
         match self.tools.directory.look_up(wake, age) {
-            Lookup::Wakeable { vm, .. } => Some(*vm.uid == *uid),
+            Lookup::Wakeable { vm, unpause } => {
+                Some(*vm.uid == *uid && (unpause || call == Call::Start))
+            }
             Lookup::Stale => None,
             _ => Some(false),
         }
     }
 
     fn call(&mut self, call: Call, id: u64, vm: Arc<Vm>) {
-        if call == Call::Start {
+        if call != Call::Read {
             let now = Instant::now().into_std();
-            match self.is_still_meant(&vm.uid, now) {
+            match self.is_still_meant(call, &vm.uid, now) {
                 Some(true) => {}
                 Some(false) => return self.intents.withdrawn(&vm.uid, id, now),
                 None => {
@@ -312,11 +344,15 @@ impl Waker {
         self.calls.spawn(async move {
             let uid = vm.uid.clone();
             match call {
-                Call::Start => {
-                    let answer = starter.start(&vm.key).await;
-                    Done::Start(uid, id, answer, called.elapsed())
-                }
                 Call::Read => Done::Read(uid, id, starter.read(&vm.key).await),
+                Call::Start | Call::Unpause => {
+                    let answer = if call == Call::Start {
+                        starter.start(&vm.key).await
+                    } else {
+                        starter.unpause(&vm.key).await
+                    };
+                    Done::Called(call, uid, id, answer, called.elapsed())
+                }
             }
         });
     }

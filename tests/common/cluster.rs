@@ -31,6 +31,9 @@ use super::{
     process::{Process, free_tcp},
 };
 
+/// The group of virt-api, and its versions.
+const SUBRESOURCES: (&str, [&str; 2]) = ("subresources.kubevirt.io", ["v1", "v1alpha3"]);
+
 /// How long anything may take that is expected to happen: far more than it needs.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -75,8 +78,8 @@ impl Cluster {
         let server = ApiServer::start().await;
         let client = server.client();
         let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
-        for version in ["v1", "v1alpha3"] {
-            server.aggregate("subresources.kubevirt.io", version, kubevirt.router());
+        for version in SUBRESOURCES.1 {
+            server.aggregate(SUBRESOURCES.0, version, kubevirt.router());
         }
         let file = server.kubeconfig_file();
         let (line, by_line) = line_to(server.address(), &server.kubeconfig()).await;
@@ -96,7 +99,7 @@ impl Cluster {
     pub async fn real(program: &Path) -> Option<Self> {
         let envtest = Envtest::shared()?;
         let client = envtest.client().await;
-        let mut kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
+        let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
         kubevirt.register().await;
         let (line, by_line) = line_to(envtest.address(), &envtest.kubeconfig()).await;
         Some(Self {
@@ -308,6 +311,26 @@ async fn line_to(server: SocketAddr, kubeconfig: &str) -> (Line, tempfile::Named
     let text = kubeconfig.replace(&server.to_string(), &line.address().to_string());
     std::fs::write(file.path(), text).expect("the kubeconfig can be written");
     (line, file)
+}
+
+impl Cluster {
+    /// virt-api's group known to nobody, as where KubeVirt is being removed, and there again.
+    pub async fn virt_api_absent(&self, absent: bool) {
+        match (&self.api, absent) {
+            (ApiBackend::Real(_), true) => self.kubevirt.unregister().await,
+            (ApiBackend::Real(_), false) => self.kubevirt.register().await,
+            (ApiBackend::StandIn(server), absent) => {
+                let (group, versions) = SUBRESOURCES;
+                for version in versions {
+                    if absent {
+                        server.remove_aggregate(group, version);
+                    } else {
+                        server.aggregate(group, version, self.kubevirt.router());
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Manager {

@@ -11,7 +11,10 @@ mod virt_controller;
 pub mod vm;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use kube::{
@@ -34,7 +37,7 @@ pub struct KubeVirt {
     client: Client,
     world: Arc<World>,
     tasks: JoinSet<()>,
-    servers: Vec<JoinSet<()>>,
+    servers: Mutex<Vec<JoinSet<()>>>,
 }
 
 impl KubeVirt {
@@ -49,7 +52,7 @@ impl KubeVirt {
             client,
             world,
             tasks,
-            servers: Vec::new(),
+            servers: Mutex::default(),
         }
     }
 
@@ -60,15 +63,15 @@ impl KubeVirt {
     }
 
     /// Serves virt-api on loopback and has a real API server on this machine forward to it.
-    pub async fn register(&mut self) {
+    pub async fn register(&self) {
         let server = register::register(&self.client, self.router()).await;
-        self.servers.push(server);
+        self.servers().push(server);
     }
 
     /// Takes away what [`KubeVirt::register`] made: the group is unknown again.
-    pub async fn unregister(&mut self) {
+    pub async fn unregister(&self) {
         register::unregister(&self.client).await;
-        self.servers.clear();
+        self.servers().clear();
     }
 
     /// Takes the definition away, and every VM with it.
@@ -290,6 +293,10 @@ impl KubeVirt {
             "{namespace}/{name} does not show {what}: {vm:#}"
         );
         vm
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Vec<JoinSet<()>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn vms(&self, namespace: &str) -> Api<DynamicObject> {

@@ -29,6 +29,7 @@ pub(crate) fn vm(name: &str, macs: &[u8]) -> Vm {
         bad_macs: Vec::new(),
         strategy: RunStrategy::Manual,
         power: Power::Off,
+        running: false,
         on_since: None,
     }
 }

@@ -16,7 +16,8 @@ use crate::world::{MINUTE, SECOND, World, limits, vm};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Wake(usize),
+    /// Of this VM, by a packet that may unpause it or not.
+    Wake(usize, bool),
     Change(usize, Power),
     Delete(usize),
     Answer(Answered),
@@ -30,6 +31,7 @@ fn power() -> impl Strategy<Value = Power> {
         Power::Off,
         Power::Off,
         Power::On,
+        Power::Paused,
         Power::Stopping,
         Power::Stuck("ErrImagePull"),
         Power::Gone,
@@ -60,7 +62,7 @@ fn answer() -> impl Strategy<Value = Answered> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..4_usize).prop_map(Step::Wake),
+        4 => (0..4_usize, any::<bool>()).prop_map(|(vm, unpause)| Step::Wake(vm, unpause)),
         3 => (0..4_usize, power()).prop_map(|(vm, power)| Step::Change(vm, power)),
         1 => (0..4_usize).prop_map(Step::Delete),
         4 => answer().prop_map(Step::Answer),
@@ -89,11 +91,17 @@ impl Open {
         let (_, id, vm) = self.calls.remove(at);
         Some((id, vm))
     }
+
+    fn any(&mut self) -> Option<(u64, Arc<Vm>)> {
+        let calls = [Call::Start, Call::Unpause, Call::Read];
+        calls.into_iter().find_map(|call| self.take(call))
+    }
 }
 
 fn run(world: &mut World, open: &mut Open, vms: &mut [Arc<Vm>], step: Step) {
     match step {
-        Step::Wake(n) => {
+        Step::Wake(n, unpause) => {
+            world.unpause = unpause;
             world.wake(&vms[n].clone());
         }
         Step::Change(n, power) => {
@@ -102,7 +110,8 @@ fn run(world: &mut World, open: &mut Open, vms: &mut [Arc<Vm>], step: Step) {
         }
         Step::Delete(n) => world.intents.deleted(&vms[n].uid, world.now),
         Step::Answer(answer) => {
-            if let Some((id, vm)) = open.take(Call::Start) {
+            let call = open.take(Call::Start).or_else(|| open.take(Call::Unpause));
+            if let Some((id, vm)) = call {
                 world.intents.answered(&vm.uid, id, answer, world.now);
             }
         }
@@ -138,7 +147,7 @@ proptest! {
         let mut reported = Vec::new();
         for step in steps {
             let before = reported.len();
-            if matches!(step, Step::Wake(_)) {
+            if matches!(step, Step::Wake(..)) {
                 reported.push(world.now);
             }
             run(&mut world, &mut open, &mut vms, step);
@@ -148,13 +157,13 @@ proptest! {
                 prop_assert!(!silent || world.now < *at + Duration::from_millis(800));
             }
         }
-        while let Some((id, vm)) = open.take(Call::Start).or_else(|| open.take(Call::Read)) {
+        while let Some((id, vm)) = open.any() {
             world.intents.reread(&vm.uid, id, Reread::Gone, world.now);
             world.act();
             open.collect(&world);
         }
         world.pass(6 * MINUTE);
-        while let Some((id, vm)) = { open.collect(&world); open.take(Call::Start).or_else(|| open.take(Call::Read)) } {
+        while let Some((id, vm)) = { open.collect(&world); open.any() } {
             world.intents.reread(&vm.uid, id, Reread::Gone, world.now);
             world.act();
         }
@@ -169,6 +178,9 @@ proptest! {
         let told: usize = world.settled.iter().map(|settled| settled.reporters).sum();
         prop_assert_eq!(told, reported.len());
         let started = world.settled.iter().filter(|s| s.outcome == Outcome::Started).count();
-        prop_assert!(started <= world.starts(), "{} started by {} calls", started, world.starts());
+        let calls = world.starts() + world.unpausings();
+        prop_assert!(started <= calls, "{} started by {} calls", started, calls);
+        // The owner of a VM hears at most once of one wake that it takes longer.
+        prop_assert!(world.waiting.len() <= world.settled.len());
     }
 }

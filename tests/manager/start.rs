@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use clap::Parser as _;
 use http::StatusCode;
-use kubevirt_wol::manager::{
-    metrics::Meaning,
-    start::{Answered, classify},
+use kubevirt_wol::{
+    cli::{Cli, Command},
+    manager::{
+        metrics::Meaning,
+        start::{Answered, classify},
+    },
 };
 
 const ONCE: &str = "Once does not support manual start requests";
@@ -140,4 +144,18 @@ fn a_long_text_is_cut_and_the_server_s_own_words_are_kept() {
     };
     assert!(why.starts_with("KubeVirt answered 500: denied the request: é"));
     assert!(why.chars().count() < 400);
+}
+
+#[test]
+fn starts_are_bounded_as_promised_unless_somebody_sets_otherwise() {
+    let read = |flags: &[&str]| {
+        let args = ["kubevirt-wol", "manager"].iter().chain(flags);
+        match Cli::try_parse_from(args).unwrap().command {
+            Command::Manager(args) => (args.start_rate, args.start_burst, args.start_concurrency),
+            other => panic!("not a manager: {other:?}"),
+        }
+    };
+    assert_eq!(read(&[]), (20, 50, 16));
+    let flags = ["--start-rate=1", "--start-burst=2", "--start-concurrency=3"];
+    assert_eq!(read(&flags), (1, 2, 3));
 }

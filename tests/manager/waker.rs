@@ -16,7 +16,7 @@ use kubevirt_wol::{
         events::Events,
         grant::Grant,
         metrics::Metrics,
-        report::{Reply, Report, Reports as _},
+        report::{Reply, Report, Reports as _, Wakeable},
         start::Starter,
         vm::{Power, Vm},
         waker::{Changes, Freshness, Front, Tools, Waker},
@@ -35,7 +35,7 @@ struct Bed {
     directory: Arc<Directory>,
     contact: Contact,
     front: Front,
-    queue: mpsc::Sender<(Report, Arc<Vm>)>,
+    queue: mpsc::Sender<Wakeable>,
     changes: Arc<Changes>,
     listed: Gate,
     calls: Arc<Mutex<Vec<String>>>,
@@ -184,7 +184,12 @@ async fn a_vm_that_has_taken_the_name_of_the_one_meant_is_left_alone() {
         uid: "another".into(),
         ..machine(Power::Off, "2")
     });
-    bed.queue.send((bed.report(), meant)).await.unwrap();
+    let wake = Wakeable {
+        report: bed.report(),
+        vm: meant,
+        unpause: false,
+    };
+    bed.queue.send(wake).await.unwrap();
     assert_eq!(bed.outcome().await, Outcome::Gone);
     tokio::time::sleep(SECOND).await;
     assert!(bed.starts().is_empty());

@@ -8,8 +8,8 @@ use std::{
 use kubevirt_wol::{
     mac::MacAddr,
     manager::{
-        intents::{Action, Admission, Call, Intents, Limits, Settled},
-        report::{Reply, Report},
+        intents::{Action, Admission, Call, Intents, Limits, Settled, Waiting},
+        report::{Reply, Report, Wakeable},
         start::Answered,
         vm::{Power, RunStrategy, Vm, VmKey},
     },
@@ -44,6 +44,7 @@ pub(crate) fn vm(name: &str, power: Power) -> Arc<Vm> {
         bad_macs: Vec::new(),
         strategy: RunStrategy::Manual,
         power,
+        running: power == Power::On,
         on_since: None,
     })
 }
@@ -72,6 +73,10 @@ pub(crate) struct World {
     /// Every answer that a reporter got.
     pub(crate) answers: Vec<(u64, Answer)>,
     pub(crate) settled: Vec<Settled>,
+    /// What the owners of VMs are told of wakes that take longer.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Whether packets may unpause VMs.
+    pub(crate) unpause: bool,
     reported: u64,
     replies: mpsc::Sender<(u64, Answer)>,
     inbox: mpsc::Receiver<(u64, Answer)>,
@@ -86,6 +91,8 @@ impl World {
             calls: Vec::new(),
             answers: Vec::new(),
             settled: Vec::new(),
+            waiting: Vec::new(),
+            unpause: false,
             reported: 0,
             replies,
             inbox,
@@ -106,7 +113,12 @@ impl World {
             deferred: false,
             reply: Reply::new(self.reported, self.replies.clone()),
         };
-        let admission = self.intents.wake(report, vm.clone(), self.now);
+        let wake = Wakeable {
+            report,
+            vm: vm.clone(),
+            unpause: self.unpause,
+        };
+        let admission = self.intents.wake(wake, self.now);
         self.act();
         (self.reported, admission)
     }
@@ -135,13 +147,17 @@ impl World {
     /// Answers the last start.
     pub(crate) fn answered(&mut self, answer: Answered) {
         let (call, id, vm) = self.call();
-        assert_eq!(call, Call::Start);
+        assert_ne!(call, Call::Read);
         self.intents.answered(&vm.uid, id, answer, self.now);
         self.act();
     }
 
     pub(crate) fn starts(&self) -> usize {
         self.count(Call::Start)
+    }
+
+    pub(crate) fn unpausings(&self) -> usize {
+        self.count(Call::Unpause)
     }
 
     pub(crate) fn reads(&self) -> usize {
@@ -187,6 +203,7 @@ impl World {
             match action {
                 Action::Call(call, id, vm) => self.calls.push((call, id, vm)),
                 Action::Answer(reply, answer) => assert!(reply.send(answer)),
+                Action::Waiting(waiting) => self.waiting.push(*waiting),
                 Action::Settled(settled) => self.settled.push(*settled),
             }
         }

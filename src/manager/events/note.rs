@@ -85,7 +85,10 @@ impl About {
     }
 
     fn is_normal(&self) -> bool {
-        matches!(self, Self::Vm(_, Reason::Started | Reason::Hint))
+        matches!(
+            self,
+            Self::Vm(_, Reason::Started | Reason::Deferred | Reason::Hint)
+        )
     }
 
     fn reference(&self) -> ObjectReference {

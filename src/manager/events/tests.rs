@@ -22,6 +22,7 @@ pub(super) fn machine(name: &str, resource_version: &str, strategy: RunStrategy)
         bad_macs: Vec::new(),
         strategy,
         power: Power::Off,
+        running: false,
         on_since: None,
     })
 }

@@ -1,6 +1,9 @@
 //! Owns the words between the intents and who performs them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     manager::{
@@ -15,6 +18,8 @@ use crate::{
 pub enum Call {
     /// Starts the VM.
     Start,
+    /// Has the guest of a paused VM go on.
+    Unpause,
     /// Reads the VM.
     Read,
 }
@@ -26,8 +31,22 @@ pub enum Action {
     Call(Call, u64, Arc<Vm>),
     /// Answer a reporter.
     Answer(Reply, Answer),
+    /// A wake takes longer, and those who reported it know: tell the VM's owner. Once for each
+    /// intent.
+    Waiting(Box<Waiting>),
     /// A wake was decided: log it, count it, tell the VM's owner.
     Settled(Box<Settled>),
+}
+
+/// A wake that takes longer.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The first packet.
+    pub report: Report,
+    /// The VM as it is now.
+    pub vm: Arc<Vm>,
+    /// What it waits for, for people.
+    pub why: String,
 }
 
 /// What became of a wake.
@@ -45,8 +64,8 @@ pub struct Settled {
     pub reporters: usize,
     /// From its first report to the first call.
     pub queued: Option<Duration>,
-    /// From the accepted start to the VM showing it.
-    pub confirmed: Option<Duration>,
+    /// Where it was started by us: when KubeVirt accepted that, and the VM as it is now.
+    pub boot: Option<(Instant, Arc<Vm>)>,
 }
 
 /// What was done with a report.

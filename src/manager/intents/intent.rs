@@ -7,13 +7,13 @@ use std::{
 
 use crate::{
     manager::{
-        report::{Reply, Report},
-        vm::{RunStrategy, Vm},
+        report::{Reply, Report, Wakeable},
+        vm::{Power, RunStrategy, Vm},
     },
     wake::Answer,
 };
 
-use super::{Action, Call};
+use super::{Action, Call, action::Waiting};
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
 const FIRST_ANSWER: Duration = Duration::from_millis(800);
@@ -25,11 +25,11 @@ const LAST_CALL: Duration = Duration::from_secs(30);
 pub(super) enum State {
     /// The VM is stopping; a change of the VM ends this.
     Stopping,
-    /// Waiting for a place among the calls under way, and a start also for the throttle.
+    /// Waiting for a place among the calls under way, and what is no read also for the throttle.
     Queued { call: Call, ticket: u64 },
     /// The call is under way.
     Calling { call: Call, id: u64 },
-    /// The start was accepted; the VM has yet to show it. Read it where the watch stays silent.
+    /// The call was accepted; the VM has yet to show it. Read it where the watch stays silent.
     Confirming { read_at: Instant },
     /// Something was in the way; where that was the VM, a change of it hastens the next attempt.
     Backoff { until: Instant, hasten: bool },
@@ -42,18 +42,20 @@ pub(super) struct Intent {
     pub(super) vm: Arc<Vm>,
     /// The VM's strategy when the wake came.
     strategy: RunStrategy,
-    /// The view that the last start was decided on.
+    /// Whether the packet that opened it may unpause the VM.
+    unpause: bool,
+    /// The view that the last start, or unpausing, was decided on.
     pub(super) decided_on: Arc<Vm>,
     pub(super) state: State,
     /// Why it is not settled yet, for people.
     pub(super) why: String,
     /// Calls that came to nothing.
     pub(super) failures: u32,
-    /// Whether a start of ours took effect, or may have.
-    pub(super) effective: bool,
+    /// The last call of ours that took effect, or may have.
+    pub(super) effective: Option<Call>,
     pub(super) opened: Instant,
     pub(super) first_call: Option<Instant>,
-    /// When a start was last accepted.
+    /// When the last call was accepted.
     pub(super) accepted: Option<Instant>,
     pub(super) deadline: Instant,
     /// When the youngest packet was heard.
@@ -69,15 +71,21 @@ pub(super) struct Intent {
 }
 
 impl Intent {
-    pub(super) fn new(vm: Arc<Vm>, report: Report, now: Instant, patience: Duration) -> Self {
+    pub(super) fn new(wake: Wakeable, now: Instant, patience: Duration) -> Self {
+        let Wakeable {
+            report,
+            vm,
+            unpause,
+        } = wake;
         Self {
             strategy: vm.strategy,
+            unpause,
             decided_on: vm.clone(),
             vm,
             state: State::Stopping,
             why: String::new(),
             failures: 0,
-            effective: false,
+            effective: None,
             opened: now,
             first_call: None,
             accepted: None,
@@ -110,6 +118,31 @@ impl Intent {
         then != now && (then, now) != (RunStrategy::Halted, RunStrategy::Always)
     }
 
+    /// What would have the VM on: a paused one need not be started.
+    pub(super) fn wanted(&self) -> Call {
+        match self.vm.power {
+            Power::Paused => Call::Unpause,
+            _ => Call::Start,
+        }
+    }
+
+    /// Whether the VM is paused and the wake shall change that. What we started is left paused:
+    /// its owner asked for that.
+    pub(super) fn awaits_unpausing(&self) -> bool {
+        self.unpause && self.vm.power == Power::Paused && self.deed() != Some(Call::Start)
+    }
+
+    /// What we did to have the VM on, as far as we know: a call under way may have been heard.
+    pub(super) fn deed(&self) -> Option<Call> {
+        match self.state {
+            State::Calling {
+                call: call @ (Call::Start | Call::Unpause),
+                ..
+            } => Some(call),
+            _ => self.effective,
+        }
+    }
+
     /// Whether somebody was told to keep the wake until the deadline.
     pub(super) fn is_promised(&self) -> bool {
         self.told > 0
@@ -124,6 +157,14 @@ impl Intent {
             }
             let answer = Answer::Deferred(remaining, self.why.clone());
             actions.push(Action::Answer(reply.clone(), answer));
+            // At the end of this manager it is another one's to tell.
+            if self.told == 0 && !everybody {
+                actions.push(Action::Waiting(Box::new(Waiting {
+                    report: self.first.clone(),
+                    vm: self.vm.clone(),
+                    why: self.why.clone(),
+                })));
+            }
             self.told += 1;
         }
     }

@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     manager::{
-        report::Report,
-        vm::{Power, Vm},
+        report::{Report, Wakeable},
+        vm::Power,
     },
     wake::{Answer, Outcome},
 };
@@ -41,6 +41,14 @@ pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
     Some((outcome, message))
 }
 
+/// What became of a VM by a call of ours.
+pub(super) fn done(deed: Call) -> &'static str {
+    match deed {
+        Call::Unpause => "unpaused",
+        Call::Start | Call::Read => "started",
+    }
+}
+
 /// Why a wake ends whose VM is no more.
 pub(super) const DELETED: &str = "the virtual machine was deleted";
 
@@ -70,13 +78,13 @@ impl Intents {
         while self.under_way < self.limits.concurrency && !self.closing {
             if let Some((_, uid)) = self.reads.pop_first() {
                 self.call(&uid, Call::Read, now);
-            } else if let Some(uid) = self.starts.first_key_value().map(|(_, uid)| uid.clone()) {
+            } else if let Some((uid, call)) = self.next_start() {
                 // The last look at the clock before the call: what waited too long starts nothing.
                 if self.is_stale(&uid, now) {
                     self.expire(&uid, now);
                 } else if self.throttle.admit(now) {
                     self.starts.pop_first();
-                    self.call(&uid, Call::Start, now);
+                    self.call(&uid, call, now);
                 } else {
                     return;
                 }
@@ -84,6 +92,13 @@ impl Intents {
                 return;
             }
         }
+    }
+
+    /// Whose turn it is to be started, or unpaused: what is called for now, not when it queued.
+    fn next_start(&self) -> Option<(Arc<str>, Call)> {
+        let (_, uid) = self.starts.first_key_value()?;
+        let call = self.open.get(uid).map_or(Call::Start, Intent::wanted);
+        Some((uid.clone(), call))
     }
 
     fn is_stale(&self, uid: &str, now: Instant) -> bool {
@@ -99,11 +114,14 @@ impl Intents {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };
-        if call == Call::Start {
+        if call != Call::Read {
             intent.first_call.get_or_insert(now);
             intent.accepted = None;
             intent.decided_on = intent.vm.clone();
-            intent.why = "waiting for KubeVirt to answer".into();
+            // What was in the way the last time says more.
+            if intent.failures == 0 {
+                intent.why = "waiting for KubeVirt to answer".into();
+            }
         }
         intent.state = State::Calling { call, id };
         self.under_way += 1;
@@ -124,7 +142,7 @@ impl Intents {
         if let Some(intent) = self.open.get_mut(uid) {
             intent.state = State::Queued { call, ticket };
             let queue = match call {
-                Call::Start => &mut self.starts,
+                Call::Start | Call::Unpause => &mut self.starts,
                 Call::Read => &mut self.reads,
             };
             queue.insert(ticket, uid.clone());
@@ -174,10 +192,12 @@ impl Intents {
 
     /// Ends an intent: tells everybody who reported it, and marks the VM where it is on.
     pub(super) fn settle(&mut self, uid: &Arc<str>, outcome: Outcome, message: &str, now: Instant) {
+        let deed = self.open.get(uid).and_then(Intent::deed);
         self.unqueue(uid, State::Stopping);
         let Some(intent) = self.open.remove(uid) else {
             return;
         };
+        let booted = outcome == Outcome::Started && deed == Some(Call::Start);
         if let Some(timer) = intent.timer {
             self.due.remove(&(timer, uid.clone()));
         }
@@ -192,10 +212,8 @@ impl Intents {
             message: message.into(),
             reporters: intent.reporters(),
             queued: intent.first_call.map(|at| at - intent.opened),
-            confirmed: intent
-                .accepted
-                .filter(|_| outcome == Outcome::Started)
-                .map(|accepted| now - accepted),
+            // The watch may bring what came of a call before its answer comes.
+            boot: booted.then(|| (intent.accepted.unwrap_or(now), intent.vm.clone())),
         })));
         for reply in intent.into_reporters() {
             let answer = Answer::Final(outcome, message.into());
@@ -204,13 +222,8 @@ impl Intents {
     }
 
     /// Answers a report that needs no intent.
-    pub(super) fn refuse(
-        &mut self,
-        report: Report,
-        vm: Arc<Vm>,
-        outcome: Outcome,
-        message: String,
-    ) {
+    pub(super) fn refuse(&mut self, wake: Wakeable, outcome: Outcome, message: String) {
+        let Wakeable { report, vm, .. } = wake;
         let answer = Answer::Final(outcome, message.clone());
         self.actions
             .push(Action::Answer(report.reply.clone(), answer));
@@ -221,7 +234,7 @@ impl Intents {
             message,
             reporters: 1,
             queued: None,
-            confirmed: None,
+            boot: None,
         })));
     }
 

@@ -1,5 +1,5 @@
-//! Owns [`Changes`]: the news of the VMs that are being started, on their way from the watch to
-//! the waker. None is lost, and of several about one VM the newest counts.
+//! Owns [`Changes`]: the news of the VMs that are being started or booting, on their way from the
+//! watch to the waker. None is lost, and of several about one VM the newest counts.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use crate::manager::{vm::Vm, watch::Observer};
 /// What is new: the VM as it is now, or none where it was deleted.
 type News = HashMap<Arc<str>, Option<Arc<Vm>>>;
 
-/// Bounded by the number of open intents: only what is followed is kept.
+/// Bounded by the number of open intents and boots: only what is followed is kept.
 #[derive(Debug, Default)]
 pub struct Changes {
     inner: Mutex<Inner>,

@@ -14,14 +14,14 @@ use crate::{
         directory::{Directory, Lookup, Refusal},
         events::Events,
         metrics::{Metrics, Stage, Verdict},
-        report::{Report, Reports},
+        report::{Report, Reports, Wakeable},
         vm::{Vm, VmKey},
         watch::Contact,
     },
     wake::{Answer, Outcome, Wake},
 };
 
-use super::{Journal, STALE, Tools, Wakeable};
+use super::{Journal, STALE, Tools};
 
 /// An agent that finds no room comes again after this time.
 const BUSY: Duration = Duration::from_secs(2);
@@ -73,15 +73,13 @@ impl Front {
         }
     }
 
-    fn hand_on(&self, report: Report, vm: Arc<Vm>) {
-        let (report, why) = match self.queue.try_send((report, vm)) {
+    fn hand_on(&self, wake: Wakeable) {
+        let (wake, why) = match self.queue.try_send(wake) {
             Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full((report, _))) => (report, "this manager is busy"),
-            Err(mpsc::error::TrySendError::Closed((report, _))) => {
-                (report, "this manager is shutting down")
-            }
+            Err(mpsc::error::TrySendError::Full(wake)) => (wake, "this manager is busy"),
+            Err(mpsc::error::TrySendError::Closed(wake)) => (wake, "this manager is shutting down"),
         };
-        self.defer(&report, Verdict::Busy, why);
+        self.defer(&wake.report, Verdict::Busy, why);
     }
 
     fn defer(&self, report: &Report, verdict: Verdict, why: &str) {
@@ -111,7 +109,8 @@ impl Front {
         let text = format!("{} has the address {target}, but {why}", vm.key);
         let outcome = match why {
             Refusal::Password => Outcome::WrongPassword,
-            Refusal::NoConfig | Refusal::Source | Refusal::Receiver => Outcome::NotSelected,
+            Refusal::Receiver => Outcome::Unsupported,
+            Refusal::NoConfig | Refusal::Source => Outcome::NotSelected,
         };
         // The owner of a VM that no config selects has not asked to be told.
         if matches!(why, Refusal::Password | Refusal::Source) {
@@ -158,7 +157,11 @@ impl Reports for Front {
         }
         let age = self.contact.age(now());
         match self.directory.look_up(&report.wake, age) {
-            Lookup::Wakeable { vm, .. } => self.hand_on(report, vm),
+            Lookup::Wakeable { vm, unpause } => self.hand_on(Wakeable {
+                report,
+                vm,
+                unpause,
+            }),
             Lookup::NotFound => {
                 let why = format!("no virtual machine has the address {target} in its spec");
                 self.reject(&report, None, Outcome::NotFound, why);

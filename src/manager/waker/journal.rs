@@ -9,7 +9,13 @@ use std::{
 use crate::{
     dedup::{Verdict, Window},
     mac::MacAddr,
-    manager::{intents::Settled, report::Report, start::Answered, throttle::Throttle, vm::VmKey},
+    manager::{
+        intents::{Call, Settled},
+        report::Report,
+        start::Answered,
+        throttle::Throttle,
+        vm::VmKey,
+    },
     wake::Outcome,
 };
 
@@ -67,8 +73,13 @@ impl Journal {
     }
 
     /// What only an admin can mend is told at once, not only when a wake is given up.
-    pub fn answered(&self, answer: &Answered) {
+    pub fn answered(&self, call: Call, answer: &Answered) {
         match answer {
+            Answered::Forbidden(why) if call == Call::Unpause => tracing::error!(
+                why,
+                "not allowed to unpause virtual machines; the manager's ClusterRole needs update on \
+                 virtualmachineinstances/unpause in subresources.kubevirt.io"
+            ),
             Answered::Forbidden(why) => tracing::error!(
                 why,
                 "not allowed to start virtual machines; the manager's ClusterRole needs update on \

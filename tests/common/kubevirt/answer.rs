@@ -1,7 +1,10 @@
 //! The answers of virt-api, word for word.
 
 use axum::{
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     response::{IntoResponse as _, Response},
 };
 use serde_json::json;
@@ -21,6 +24,8 @@ pub enum Answer {
         kind: &'static str,
         name: String,
     },
+    /// A refusal for so many seconds.
+    Busy(u64),
     /// A refusal in plain text, which comes from the layers around the handlers.
     Plain(u16, String),
 }
@@ -82,6 +87,7 @@ impl Answer {
         match self {
             Self::Accepted => 202,
             Self::Done => 200,
+            Self::Busy(_) => 429,
             Self::Refused { code, .. } | Self::Plain(code, _) => *code,
         }
     }
@@ -90,6 +96,7 @@ impl Answer {
     pub fn message(&self) -> &str {
         match self {
             Self::Accepted | Self::Done => "",
+            Self::Busy(_) => "too many requests, please try again later",
             Self::Refused { message, .. } | Self::Plain(_, message) => message,
         }
     }
@@ -99,6 +106,13 @@ impl Answer {
         match self {
             Self::Accepted | Self::Done => code.into_response(),
             Self::Plain(_, text) => (code, text).into_response(),
+            Self::Busy(seconds) => {
+                let message = self.message().to_owned();
+                let status = Self::refused(429, "TooManyRequests", "", "", message);
+                let mut response = status.into_response();
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+                response
+            }
             Self::Refused {
                 reason,
                 message,

@@ -162,6 +162,7 @@ impl VirtApi {
             Some(Fault::Refuse(code, message)) => {
                 Answer::refused(code, reason(code), "virtualmachine", "", message)
             }
+            Some(Fault::Busy(seconds)) => Answer::Busy(seconds),
             Some(Fault::Away) => {
                 let why = "dial tcp 127.0.0.1:443: connect: connection refused";
                 Answer::Plain(503, format!("error trying to reach service: {why}"))
@@ -296,6 +297,9 @@ impl VirtApi {
     }
 
     async fn unpause(&self, key: &Key) -> Answer {
+        if !self.world.state().instances.contains_key(key) {
+            return Answer::not_found("virtualmachineinstance", &key.name);
+        }
         match self.read(key).await {
             Ok(vm) if vm.status_text("snapshotInProgress").is_some() => {
                 return Answer::conflict("virtualmachine", &key.name, "VM snapshot is in progress");

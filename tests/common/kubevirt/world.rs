@@ -93,6 +93,8 @@ pub enum Fault {
     Swallow,
     /// It answers this code and message and does nothing.
     Refuse(u16, String),
+    /// It has too much to do, and asks to be called again after so many seconds.
+    Busy(u64),
     /// It is not there: the aggregator answers in its place.
     Away,
     /// It denies the user, as where its own review of the user says no.
