@@ -54,7 +54,7 @@ pub struct Datagram {
     pub destination_port: u16,
 }
 
-/// Why a frame has no payload to look at.
+/// Why a frame has no payload to look at. [`parse`] finds most of it; the last two a socket knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FrameRejection {
     /// Shorter than an Ethernet header.
@@ -90,11 +90,17 @@ pub enum FrameRejection {
     /// A source address that no sender on a network can have.
     #[error("impossible source address")]
     Martian,
+    /// This node sends it.
+    #[error("sent by this node")]
+    Outgoing,
+    /// Larger than any that a sender makes, so that only a part of it was read.
+    #[error("larger than can be read")]
+    Oversized,
 }
 
 impl FrameRejection {
     /// Every reason, for metrics that exist before they count.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Short,
         Self::TruncatedTag,
         Self::TooManyTags,
@@ -106,6 +112,8 @@ impl FrameRejection {
         Self::Protocol,
         Self::UdpLength,
         Self::Martian,
+        Self::Outgoing,
+        Self::Oversized,
     ];
 
     /// The word for it in logs and metrics.
@@ -123,6 +131,8 @@ impl FrameRejection {
             Self::Protocol => "protocol",
             Self::UdpLength => "udp-length",
             Self::Martian => "martian",
+            Self::Outgoing => "outgoing",
+            Self::Oversized => "oversized",
         }
     }
 }

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     dedup::{self, Window},
     filter::SourceFilter,
+    frame::FrameRejection,
     packet::{self, MagicPacket},
     rpc::{self, pb},
     settings::Settings,
-    wake::{Answer, Carrier, Origin, Wake},
+    wake::{Answer, Origin, Wake},
 };
 
 /// Wakes remembered at most. A flood of more within the window costs repeats, not memory.
@@ -106,10 +107,11 @@ impl Intake {
         }
     }
 
-    /// Counts a packet that a socket itself could make nothing of.
-    pub fn reject(&self, carrier: Option<Carrier>, reason: &'static str) {
+    /// Counts a frame that a socket itself could make nothing of.
+    pub fn reject(&self, rejection: FrameRejection) {
+        let reason = rejection.as_str();
         tracing::debug!(reason, "a frame without a payload");
-        self.metrics.invalid(carrier, reason);
+        self.metrics.invalid(None, reason);
     }
 
     fn admit(&self, packets: &[MagicPacket], origin: &Origin, now: Instant) -> Verdict {

@@ -19,7 +19,10 @@ use super::{
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
 };
-use crate::{frame, wake::Origin};
+use crate::{
+    frame::{self, FrameRejection},
+    wake::Origin,
+};
 
 /// Every protocol (`linux/if_ether.h`). A socket for one `EtherType` would be asked only after bridges
 /// and bonds have taken their frames.
@@ -136,19 +139,19 @@ impl Listen for RawListener {
         let received = self.receive()?;
         let now = Instant::now();
         if received.outgoing {
-            intake.reject(None, "outgoing");
+            intake.reject(FrameRejection::Outgoing);
             return Ok(());
         }
         if received.cut {
             // No sender makes such frames, and half of one proves nothing.
-            intake.reject(None, "oversized");
+            intake.reject(FrameRejection::Oversized);
             return Ok(());
         }
         let bytes = &self.buffer[..received.length];
         let payload = match frame::parse(bytes, received.vlan) {
             Ok(payload) => payload,
             Err(rejection) => {
-                intake.reject(None, rejection.as_str());
+                intake.reject(rejection);
                 return Ok(());
             }
         };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::wake::Outcome;
+use crate::wake::{Carrier, Outcome};
 
 fn origin(carrier: Carrier, interface: &str) -> Origin {
     Origin {
@@ -181,7 +181,7 @@ fn every_packet_is_counted_once_under_what_became_of_it() {
     intake.hear(&magic(2, &[]), &origin(Carrier::Ethernet, "eth1"), t0);
     intake.hear(&[], &udp(), t0);
     intake.hear(&[0xff; 102], &udp(), t0);
-    intake.reject(None, "fragment");
+    intake.reject(FrameRejection::Fragment);
     let text = counted(&intake);
     for line in [
         r#"agent_packets_total{carrier="udp",verdict="reported"} 1"#,
