@@ -75,15 +75,15 @@ fn what_it_prints_to_play_with_works_as_pasted() {
         let line = told.find(|line| line.contains(words));
         line.unwrap_or_else(|| panic!("it ends without a line with {words:?}"))
     };
-    let send = line_with("send --broadcast");
+    let line = line_with("send --broadcast");
     let kubeconfig = line_with("export KUBECONFIG=");
     line_with("Agents hear");
 
     let (_, kubeconfig) = kubeconfig.split_once('=').unwrap();
     assert!(fs::read_to_string(kubeconfig).unwrap().contains("server:"));
-    let shell = Command::new("sh").args(["-c", send.trim()]).output();
+    let shell = Command::new("sh").args(["-c", line.trim()]).output();
     let sent = shell.unwrap();
-    assert!(sent.status.success(), "{send}: {sent:?}");
+    assert!(sent.status.success(), "{line}: {sent:?}");
     line_with("demo/spare: started");
 
     let pid = i32::try_from(demo.0.id()).unwrap();
