@@ -3,7 +3,11 @@
 use std::error::Error;
 
 use anyhow::{Context as _, anyhow};
+use http::{HeaderValue, header};
 use kube::{Client, Config, config::InferConfigError};
+
+/// What the API server's logs, metrics and audit call us.
+const USER_AGENT: &str = concat!("kubevirt-wol/", env!("CARGO_PKG_VERSION"));
 
 /// Characters of an error's text that are told.
 const MAX_TEXT: usize = 300;
@@ -18,6 +22,8 @@ pub async fn config() -> anyhow::Result<Config> {
     let mut config = Config::infer().await.map_err(no_config)?;
     // A call that is repeated unseen would start a VM long after its wake was given up.
     config.default_retry = false;
+    let name = HeaderValue::from_static(USER_AGENT);
+    config.headers.push((header::USER_AGENT, name));
     Ok(config)
 }
 

@@ -154,7 +154,7 @@ pub(crate) async fn traffic(table: &mut Table) {
     tokio::time::sleep(IDLE).await;
     let mut kinds = BTreeMap::<String, u64>::new();
     for request in api.requests() {
-        if request.user_agent.contains("kubevirt-wol") {
+        if request.user_agent.starts_with("kubevirt-wol/") {
             let verb = if request.is_watch() {
                 "WATCH"
             } else {
