@@ -25,6 +25,8 @@ mod flood;
 mod process;
 #[path = "wake_path/table.rs"]
 mod table;
+#[path = "wake_path/vm_server.rs"]
+mod vm_server;
 #[path = "wake_path/wakes.rs"]
 mod wakes;
 
@@ -37,7 +39,7 @@ use table::Table;
 type Part = for<'a> fn(&'a mut Table) -> LocalBoxFuture<'a, ()>;
 
 /// What can be measured, by name; each takes some seconds and has its own cluster.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("idle", |table| Box::pin(wakes::idle(table))),
     ("bursts", |table| Box::pin(wakes::bursts(table))),
     ("floods", |table| Box::pin(flood::floods(table))),
@@ -45,6 +47,7 @@ const PARTS: [(&str, Part); 7] = [
     ("acks", |table| Box::pin(acks::throughput(table))),
     ("agents", |table| Box::pin(acks::agents(table))),
     ("vms", |table| Box::pin(cluster_size::vms(table))),
+    ("traffic", |table| Box::pin(cluster_size::traffic(table))),
 ];
 
 fn main() {

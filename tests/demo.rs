@@ -2,10 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// Cargo builds examples with the tests, beside their folder.
-fn demo(flags: &[&str]) -> (Option<i32>, String) {
+fn command(flags: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile: PathBuf = test.ancestors().nth(2).unwrap().into();
     let program = profile.join("examples/demo");
@@ -18,8 +28,12 @@ fn demo(flags: &[&str]) -> (Option<i32>, String) {
             command.env_remove(key);
         }
     }
-    let output = command.args(flags).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+    command.args(flags);
+    command
+}
+
+fn demo(flags: &[&str]) -> (Option<i32>, String) {
+    let output = command(flags).output().unwrap();
     (
         output.status.code(),
         String::from_utf8(output.stdout).unwrap(),
@@ -38,4 +52,41 @@ fn a_broken_expectation_shows_in_the_exit_code() {
     let (code, story) = demo(&["--without-config"]);
     assert_eq!(code, Some(1), "{story}");
     assert!(story.contains("WRONG"), "{story}");
+}
+
+/// Killed when dropped.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_it_prints_to_play_with_works_as_pasted() {
+    let child = command(&["--serve"]).stdout(Stdio::piped()).spawn();
+    let mut demo = Demo(child.unwrap());
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    let mut line_with = |words: &str| {
+        let mut told = lines.by_ref().map(Result::unwrap);
+        let line = told.find(|line| line.contains(words));
+        line.unwrap_or_else(|| panic!("it ends without a line with {words:?}"))
+    };
+    let line = line_with("send --broadcast");
+    let kubeconfig = line_with("export KUBECONFIG=");
+    line_with("Agents hear");
+
+    let (_, kubeconfig) = kubeconfig.split_once('=').unwrap();
+    assert!(fs::read_to_string(kubeconfig).unwrap().contains("server:"));
+    let shell = Command::new("sh").args(["-c", line.trim()]).output();
+    let sent = shell.unwrap();
+    assert!(sent.status.success(), "{line}: {sent:?}");
+    line_with("demo/spare: started");
+
+    let pid = i32::try_from(demo.0.id()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
 }

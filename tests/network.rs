@@ -228,6 +228,77 @@ fn where_another_program_has_the_udp_ports_the_packet_socket_hears() {
 }
 
 #[test]
+fn without_the_right_to_a_packet_socket_the_udp_ports_hear() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new(VMS);
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    node.start_agent_without("net_raw");
+    node.expect_trouble("raw", "NET_RAW");
+    let by_udp = ["wakeonlan MAC", "wakeonlan -i 10.77.0.255 -p 7 MAC"];
+    expect_each_wakes_once(&world, &[node], &by_udp);
+}
+
+#[test]
+fn without_the_right_to_low_ports_the_packet_socket_hears() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new(VMS);
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    node.start_agent_without("net_bind_service");
+    for port in ["udp/9", "udp/7"] {
+        node.expect_trouble(port, "NET_BIND_SERVICE");
+    }
+    expect_each_wakes_once(&world, &[node], &SENDERS);
+}
+
+#[test]
+fn people_read_which_station_woke_a_vm_over_which_vlan() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new(2);
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", None);
+    node.start_agent();
+    let station = world.sender.run("cat", &["/sys/class/net/lan0/address"]);
+    let station = station.trim();
+    for (number, command, words) in [
+        (1, "etherwake -i lan0 MAC", format!("{station} on lan0")),
+        (
+            2,
+            "send --raw --vlan 5 MAC",
+            format!("{station} on lan0 (VLAN 5)"),
+        ),
+    ] {
+        senders::wake(&world.sender, command, &world::mac(number).to_string());
+        world.expect_event(number, &words);
+    }
+}
+
+#[test]
+fn a_node_that_sends_hears_its_datagrams_once_and_its_frames_not_at_all() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new(2);
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    node.start_agent();
+    let frames = "send --raw --interface lan0 MAC";
+    senders::wake(&node.host, frames, &world::mac(2).to_string());
+    let datagrams = "send --interface lan0 MAC";
+    senders::wake(&node.host, datagrams, &world::mac(1).to_string());
+    world.expect_running(1);
+    world.expect_no_second_start(1);
+    assert_eq!(node.reported(), 1);
+}
+
+#[test]
 fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() {
     if cannot_run() {
         return;

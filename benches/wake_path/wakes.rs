@@ -66,14 +66,18 @@ pub(crate) async fn idle(table: &mut Table) {
         None,
     );
 
-    let starts = bed.starts().len() as u64;
-    let reads = bed.requests().into_iter().filter(|request| {
-        request.method == Method::GET
-            && request.path.contains("/virtualmachines/")
-            && request.user_agent.contains("kubevirt-wol")
-    });
+    let count = |method: Method, part: &str| {
+        let requests = bed.requests().into_iter().filter(|request| {
+            request.user_agent.starts_with("kubevirt-wol/")
+                && request.method == method
+                && request.path.contains(part)
+        });
+        requests.count() as u64
+    };
+    let starts = count(Method::PUT, "/start");
+    let reads = count(Method::GET, "/virtualmachines/");
     table.count("start calls for 300 wakes", starts, Some(300));
-    table.count("reads of a VM for 300 wakes", reads.count() as u64, Some(0));
+    table.count("reads of a VM for 300 wakes", reads, Some(0));
     end(table, bed);
 }
 

@@ -1,7 +1,7 @@
 //! A cluster on real networks: nodes with real agents, and a real manager, on a management network;
 //! a LAN by which packets come to the nodes.
 
-use std::{path::Path, sync::Arc, thread, time::Duration};
+use std::{path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use kubevirt_wol::mac::MacAddr;
 use serde_json::json;
@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::senders::OURS;
 use crate::common::{
-    cluster::{Cluster, Manager, SOON, get},
+    cluster::{Cluster, Manager, SOON, eventually, get},
     kubevirt::vm::vm,
     netns::{Host, Switch},
     process::Process,
@@ -104,6 +104,19 @@ impl World {
         });
     }
 
+    /// Waits for an Event on VM `number` that says `words`.
+    pub(crate) fn expect_event(&self, number: u8, words: &str) {
+        let cluster = Arc::clone(&self.cluster);
+        let words = words.to_owned();
+        on(&self.control_plane, &self.runtime, move || async move {
+            let told = async || cluster.events(NAMESPACE, &name(number)).await;
+            eventually(&format!("an Event says {words:?}"), async || {
+                told().await.iter().any(|event| event.contains(&words))
+            })
+            .await;
+        });
+    }
+
     /// Waits for long enough to see a second start of any VM; then each of the first `vms` must
     /// have been started by one request.
     pub(crate) fn expect_no_second_start(&self, vms: u8) {
@@ -154,12 +167,32 @@ async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
 impl Node {
     /// Starts the agent and waits until it hears and has the manager's settings.
     pub(crate) fn start_agent(&mut self) {
-        let mut command = self.host.command(OURS);
+        self.start_agent_by(self.host.command(OURS));
+    }
+
+    /// The same, without a capability such as `net_raw`.
+    pub(crate) fn start_agent_without(&mut self, capability: &str) {
+        let mut command = self.host.command("setpriv");
+        command.args([&format!("--bounding-set=-{capability}"), OURS]);
+        self.start_agent_by(command);
+    }
+
+    fn start_agent_by(&mut self, mut command: Command) {
         command.args(["agent", "--insecure", "--node-name", &self.name]);
         command.args(["--manager", MANAGER, "--admin-bind", ADMIN]);
         let agent = Process::spawn_command(&self.name, command);
         agent.wait_for("configured", SOON, |line| line.message() == "configured");
         self.agent = Some(agent);
+    }
+
+    /// Waits until its agent has said that it cannot listen there, and how to mend that.
+    pub(crate) fn expect_trouble(&self, listener: &str, remedy: &str) {
+        let agent = self.agent.as_ref().unwrap();
+        let what = format!("trouble with {listener}");
+        let line = agent.wait_for(&what, SOON, |line| {
+            line.field("listener") == listener && !line.field("reason").is_empty()
+        });
+        assert!(line.message().contains(remedy), "{}", line.message());
     }
 
     /// How many packets its agent has reported to the manager; repeats are not.
