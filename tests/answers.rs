@@ -19,6 +19,7 @@ scenarios!(
     scenarios:
     every_answer_to_a_start_has_its_consequence,
     every_state_of_a_vm_has_its_consequence,
+    a_snapshot_or_a_restore_is_waited_for,
     what_will_pass_is_waited_for,
     what_happens_during_a_call_counts,
     a_kubevirt_that_hangs_starts_the_vm_once,

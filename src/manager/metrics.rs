@@ -5,7 +5,7 @@ mod labels;
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Opened,
         Self::Joined,
         Self::Answered,
@@ -51,12 +51,13 @@ impl Verdict {
         Self::Expired,
         Self::Invalid,
         Self::Busy,
+        Self::Stale,
         Self::Frozen,
     ];
 }
 
 /// The parts of a wake's way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// From the packet to its report here.
     Agent,

@@ -129,7 +129,8 @@ impl<'a> Bed<'a> {
             let (label, value) = line.strip_prefix(prefix)?.split_once("\"} ")?;
             Some((label.to_owned(), value.parse().ok()?))
         };
-        text.lines().filter_map(one).collect()
+        let all = text.lines().filter_map(one);
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     fn outcomes(&self, outcome: &str) -> usize {

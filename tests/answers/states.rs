@@ -77,6 +77,7 @@ const TABLE: &[(&str, &[(RunStrategy, Then)])] = &[
         &[(RerunOnFailure, START), (Always, STUCK), (Once, STUCK)],
     ),
     ("WaitingForReceiver", &[(WaitAsReceiver, NEVER)]),
+    ("Terminating", &[(Manual, Then::End("not-found"))]),
     ("Unknown", &[(Manual, START)]),
     (
         "HibernatingSinceKubeVirt2",
