@@ -63,7 +63,7 @@ sample:
 
 # Run a manager against the current kubeconfig, for agents on this machine.
 run:
-    cargo run --locked -- manager --insecure --grpc-bind 127.0.0.1:9090 --admin-bind 127.0.0.1:8081
+    cargo run --locked -- manager --insecure --grpc-bind 127.0.0.1:9090 --admin-bind 127.0.0.1:8081 --namespace default
 
 # WOL_PORT=40009 NODE_NAME=test-node just run-agent: the port is for those who may not bind 9.
 # Run an agent that reports to `just run`, on the node that NODE_NAME names.

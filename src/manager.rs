@@ -103,7 +103,7 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    Manager::new(options, client, grpc, token).run(admin).await
+    Manager::new(&options, client, grpc, token).run(admin).await
 }
 
 /// What writes the status of the configs, on the leader.
@@ -116,9 +116,9 @@ struct Status {
 impl Status {
     fn new(
         options: &Options,
-        client: &Client,
         watch: &Watch,
-        (sessions, writer): (Arc<Sessions>, Writer),
+        (sessions, events): (Arc<Sessions>, Events),
+        registry: &mut Registry,
     ) -> Self {
         let Options {
             replica,
@@ -126,11 +126,14 @@ impl Status {
             daemon_set,
             ..
         } = options;
+        let (client, directory) = (&watch.client, &watch.directory);
         let dirty = Arc::new(Dirty::default());
         let (held, leadership) = Leadership::channel();
-        let namespace = &daemon_set.namespace;
+        leadership.register(registry);
+        let writer = Writer::new(client.clone(), events, directory.clone());
+        writer.register(registry);
         let sources = Sources {
-            directory: watch.directory.clone(),
+            directory: directory.clone(),
             dirty: dirty.clone(),
             in_force: watch.in_force.subscribe(),
             kubevirt: watch.kubevirt.subscribe(),
@@ -138,6 +141,7 @@ impl Status {
             sessions,
             leadership,
         };
+        let namespace = &daemon_set.namespace;
         Self {
             dirty,
             elector: Elector::new(client.clone(), namespace, replica, *timing, held),
@@ -165,7 +169,7 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(options: Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
+    fn new(options: &Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
         let mut registry = telemetry::registry();
         let client = cluster::counted(client, &mut registry);
         let metrics = Metrics::new(&mut registry);
@@ -202,11 +206,8 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let writer = Writer::new(client.clone(), events, watch.directory.clone());
-        writer.register(&mut registry);
-        let sessions = agents.sessions.clone();
-        let status = Status::new(&options, &client, &watch, (sessions, writer));
-        status.elector.register(&mut registry);
+        let tellers = (agents.sessions.clone(), events);
+        let status = Status::new(options, &watch, tellers, &mut registry);
         Self {
             registry,
             scribe,

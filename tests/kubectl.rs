@@ -26,6 +26,7 @@ fn kubectl() -> Option<PathBuf> {
     found
 }
 
+#[allow(clippy::too_many_lines, reason = "one session of a person at a shell")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_gets_describes_and_applies() {
     let Some(program) = kubectl() else { return };

@@ -13,6 +13,8 @@ mod common;
 mod leaders;
 #[path = "status/scenarios.rs"]
 mod scenarios;
+#[path = "status/surroundings.rs"]
+mod surroundings;
 #[path = "status/view.rs"]
 mod view;
 
@@ -29,9 +31,11 @@ scenarios!(
     a_cluster_without_kubevirt_is_told,
     a_mapping_waits_for_its_vm,
     selections_follow_labels_and_configs,
+    a_cache_that_is_too_old_is_told_when_that_can_be_written,
     agents_that_cannot_listen_are_named,
     the_numbers_of_the_daemon_set_are_shown,
     one_replica_leads_and_another_follows_when_it_is_killed,
+    a_leader_that_was_frozen_is_none_any_more,
     a_leader_that_ends_hands_over_at_once,
     wakes_are_served_without_a_leader,
 );

@@ -42,6 +42,12 @@ pub(crate) async fn idle(table: &mut Table) {
         None,
     );
 
+    latency(table, &mut bed).await;
+    end(table, bed);
+}
+
+/// From the packet to the call, one after the other, and what it costs at the API.
+async fn latency(table: &mut Table, bed: &mut Bed) {
     let numbers = bed.vms(300).await;
     let mut sent = Vec::new();
     for number in numbers {
@@ -78,7 +84,6 @@ pub(crate) async fn idle(table: &mut Table) {
     let reads = count(Method::GET, "/virtualmachines/");
     table.count("start calls for 300 wakes", starts, Some(300));
     table.count("reads of a VM for 300 wakes", reads, Some(0));
-    end(table, bed);
 }
 
 /// How long an idle program takes to end.

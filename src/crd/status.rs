@@ -19,7 +19,8 @@ pub const MAX_PROBLEMS: usize = 32;
 /// The most entries of `agentStatus.troubled`.
 pub const MAX_TROUBLED: usize = 16;
 
-/// What the managers found. This version does not write it yet.
+/// What the managers found. It is written by one of them, and only when it differs; lastWake by
+/// the one that served the wake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WolConfigStatus {
@@ -27,12 +28,13 @@ pub struct WolConfigStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The number of VMs that a packet can wake by this config.
+    /// The number of VMs that packets name by this config: those with at least one mapping. What is
+    /// in the way of a start is in unwakeable.
     #[serde(rename = "managedVMs")]
     #[schemars(transform = rules::no_default)]
     pub managed_vms: i64,
 
-    /// When the list of VMs last changed.
+    /// When mappings, conflicts or unwakeable last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sync: Option<Time>,
 
@@ -68,15 +70,15 @@ pub struct WolConfigStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts_total: Option<i64>,
 
-    /// Selected VMs that no packet can wake: the first 32.
+    /// Selected VMs that no packet starts, and mapped ones that do not exist: the first 32.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unwakeable: Vec<Unwakeable>,
 
-    /// How many selected VMs no packet can wake.
+    /// How many VMs no packet starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwakeable_total: Option<i64>,
 
-    /// The last wake by this config.
+    /// The last VM that was started by this config. Written at most once in ten seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_wake: Option<LastWake>,
 }

@@ -5,7 +5,7 @@
 //! for its whole duration. (`kube-lease-manager` compares the times in the Lease with its own
 //! clock, counts in whole seconds, and wants an API server when it is made.)
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -13,7 +13,12 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
-use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+    registry::Registry,
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -57,6 +62,11 @@ impl Leadership {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
+    /// Adds to `registry` whether this replica is the leader at the moment that it is asked.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
     /// Waits until the answer may be another one.
     pub async fn changed(&mut self) {
         let before = self.holds();
@@ -72,6 +82,19 @@ impl Leadership {
     }
 }
 
+impl Collector for Leadership {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let leads = ConstGauge::new(i64::from(self.holds()));
+        let encoder = encoder.encode_descriptor(
+            "leader",
+            "1 where this replica writes the status of the WolConfigs",
+            None,
+            MetricType::Gauge,
+        )?;
+        leads.encode(encoder)
+    }
+}
+
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(86_400)
 }
@@ -84,7 +107,6 @@ pub struct Elector {
     /// The Lease as it was last seen to change, and when that was.
     seen: Option<(Lease, Instant)>,
     held: watch::Sender<Option<Instant>>,
-    leading: Gauge,
     /// The last trouble, which is told once.
     trouble: Option<String>,
 }
@@ -105,18 +127,8 @@ impl Elector {
             timing,
             seen: None,
             held,
-            leading: Gauge::default(),
             trouble: None,
         }
-    }
-
-    /// Makes its metric known.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "leader",
-            "1 where this replica writes the status of the WolConfigs",
-            self.leading.clone(),
-        );
     }
 
     /// Takes part in the election until `token` is cancelled, and gives the Lease back then.
@@ -143,7 +155,6 @@ impl Elector {
         if self.held.send_replace(None).is_some() {
             // Where this fails, the others wait for the Lease to expire.
             let _ = timeout(RELEASED_WITHIN, self.release()).await;
-            self.leading.set(0);
         }
         Ok(())
     }
@@ -157,21 +168,23 @@ impl Elector {
             Err(error) => (before, Some(error)),
         };
         if trouble != self.trouble {
-            match &trouble {
-                Some(error) => tracing::warn!(
-                    namespace = self.api.namespace(),
+            if let Some(error) = &trouble {
+                let namespace = self.api.namespace();
+                tracing::warn!(
+                    namespace,
                     error,
-                    "cannot take part in the election of a leader, which writes the status of the \
-                     WolConfigs; wakes are served nevertheless"
-                ),
-                None => tracing::info!("takes part in the election of a leader again"),
+                    "cannot take part in the election of the leader, which writes the status of the \
+                     WolConfigs; see that the namespace exists, and that the Role allows Leases in \
+                     it. Wakes are served nevertheless"
+                );
+            } else {
+                tracing::info!("takes part in the election of the leader again");
             }
             self.trouble = trouble;
         }
         if before.is_some() != until.is_some() {
             tracing::info!(leader = until.is_some(), "leadership changed");
         }
-        self.leading.set(i64::from(until.is_some()));
         self.held.send_replace(until);
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 /// Specs that are refused by a CEL rule, and words of the refusal.
+#[allow(clippy::too_many_lines, reason = "one table")]
 pub(crate) fn refused_by_rules() -> Vec<(Value, &'static str)> {
     let mapping = |mac: &str| json!({"explicitMappings": [{"macAddress": mac, "vmName": "vm", "namespace": "ns"}]});
     let expression = |expression: Value| json!({"vmSelector": {"matchExpressions": [expression]}});

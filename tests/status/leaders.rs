@@ -52,6 +52,21 @@ pub(crate) async fn one_replica_leads_and_another_follows_when_it_is_killed(c: &
     status(c, "default", "two VMs", |s| s["managedVMs"] == 2).await;
 }
 
+pub(crate) async fn a_leader_that_was_frozen_is_none_any_more(c: &Cluster) {
+    prepared(c, json!({})).await;
+    let mut managers = vec![c.manager(&FAST).await, c.manager(&FAST).await];
+    let first = leader(&managers).await;
+    let frozen = managers.remove(first);
+    frozen.process.signal(Signal::SIGSTOP);
+    leader(&managers).await;
+    frozen.process.signal(Signal::SIGCONT);
+    for _ in 0..20 {
+        assert!(!leads(&frozen), "it woke up as the leader");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(leads(&managers[0]), "the other one stays the leader");
+}
+
 pub(crate) async fn a_leader_that_ends_hands_over_at_once(c: &Cluster) {
     prepared(c, json!({})).await;
     // The Lease itself would hold for a minute.
@@ -80,6 +95,7 @@ pub(crate) async fn wakes_are_served_without_a_leader(c: &Cluster) {
     manager
         .process
         .wait_for("the remedy", Duration::from_secs(20), |line| {
-            line.message().contains("election of a leader") && line.field("namespace") == "nowhere"
+            line.message().contains("election of the leader")
+                && line.field("namespace") == "nowhere"
         });
 }

@@ -1,25 +1,19 @@
 //! What a config's status tells, and its Events.
 
-use std::{net::UdpSocket, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
 use serde_json::{Value, json};
 
-pub(crate) use super::leaders::*;
 use super::view::{MAC, NS, OTHER, condition, config, is, mapping, obstacle, prepared, status};
+pub(crate) use super::{leaders::*, surroundings::*};
 use crate::common::{
     cluster::{Cluster, eventually},
     kubevirt::vm::{RunStrategy, vm},
     process::free_udp,
 };
 
-pub(crate) async fn a_status_tells_what_a_config_does(c: &Cluster) {
-    let port = free_udp();
-    prepared(c, json!({"wolPort": port})).await;
+/// VMs of every kind that a status has a word for.
+async fn add_all_kinds(c: &Cluster) {
     c.kubevirt
         .add(&vm(NS, "desktop").mac("52-54-00-00-00-01"))
         .await;
@@ -42,6 +36,12 @@ pub(crate) async fn a_status_tells_what_a_config_does(c: &Cluster) {
             .add(&vm(NS, name).mac(mac).run_strategy(strategy))
             .await;
     }
+}
+
+pub(crate) async fn a_status_tells_what_a_config_does(c: &Cluster) {
+    let port = free_udp();
+    prepared(c, json!({"wolPort": port})).await;
+    add_all_kinds(c).await;
     let manager = c.manager(&[]).await;
     let _agent = c.agent("node-1", &manager, port);
     let seen = status(c, "default", "all there is", |s| {
@@ -300,27 +300,6 @@ pub(crate) async fn what_makes_no_sense_is_told_and_the_rest_works(c: &Cluster) 
     );
 }
 
-pub(crate) async fn a_cluster_without_kubevirt_is_told(c: &Cluster) {
-    prepared(c, json!({})).await;
-    let _manager = c.manager(&[]).await;
-    status(c, "default", "KubeVirt", |s| {
-        is(s, "KubeVirtMissing", "False")
-    })
-    .await;
-    c.kubevirt.uninstall().await;
-    let seen = status(c, "default", "no KubeVirt", |s| {
-        is(s, "KubeVirtMissing", "True")
-    })
-    .await;
-    assert_eq!(condition(&seen, "Ready")["reason"], "KubeVirtMissing");
-    c.kubevirt.install().await;
-    let seen = status(c, "default", "KubeVirt", |s| {
-        is(s, "KubeVirtMissing", "False")
-    })
-    .await;
-    assert!(is(&seen, "Ready", "True"), "{seen:#}");
-}
-
 pub(crate) async fn a_mapping_waits_for_its_vm(c: &Cluster) {
     let mappings = json!([{"macAddress": MAC, "vmName": "later", "namespace": NS}]);
     prepared(
@@ -385,76 +364,4 @@ pub(crate) async fn selections_follow_labels_and_configs(c: &Cluster) {
         is(&seen, "Ready", "True"),
         "a selection may be empty: {seen:#}"
     );
-}
-
-pub(crate) async fn agents_that_cannot_listen_are_named(c: &Cluster) {
-    let holder = UdpSocket::bind("[::]:0").expect("a port is free");
-    let taken = holder.local_addr().expect("it is bound").port();
-    let port = free_udp();
-    prepared(c, json!({"wolPorts": [taken, port]})).await;
-    c.config("other", json!({"wolPort": port})).await;
-    let manager = c.manager(&[]).await;
-    let _agent = c.free_agent("node-1", &manager);
-    let seen = status(c, "default", "the trouble", |s| {
-        s["agentStatus"]["troubled"][0]["node"] == "node-1"
-    })
-    .await;
-    let reason = seen["agentStatus"]["troubled"][0]["reason"]
-        .as_str()
-        .unwrap();
-    assert!(reason.contains(&format!("udp/{taken}")), "{reason}");
-    assert!(
-        is(&seen, "Degraded", "True") && is(&seen, "Ready", "True"),
-        "{seen:#}"
-    );
-    let other = status(c, "other", "an agent", |s| {
-        s["agentStatus"]["configured"] == 1
-    })
-    .await;
-    assert!(
-        is(&other, "Degraded", "False"),
-        "its own port is open: {other:#}"
-    );
-}
-
-pub(crate) async fn the_numbers_of_the_daemon_set_are_shown(c: &Cluster) {
-    prepared(c, json!({})).await;
-    let labels = json!({"app": "wol-agent"});
-    let set: DaemonSet = serde_json::from_value(json!({
-        "metadata": {"name": "kubevirt-wol-agent"},
-        "spec": {"selector": {"matchLabels": labels}, "template": {
-            "metadata": {"labels": labels},
-            "spec": {"containers": [{"name": "agent", "image": "example.test/wol:1"}]},
-        }},
-    }))
-    .unwrap();
-    let api = Api::<DaemonSet>::namespaced(c.client.clone(), "default");
-    api.create(&PostParams::default(), &set)
-        .await
-        .expect("it is taken");
-    let numbers = json!({"status": {
-        "currentNumberScheduled": 3, "desiredNumberScheduled": 3, "numberMisscheduled": 0,
-        "numberReady": 3, "numberAvailable": 2,
-    }});
-    let params = PatchParams::default();
-    let patched = api
-        .patch_status("kubevirt-wol-agent", &params, &Patch::Merge(numbers))
-        .await;
-    patched.expect("its status is taken");
-    let _manager = c.manager(&[]).await;
-    let seen = status(c, "default", "the DaemonSet", |s| {
-        s["agentStatus"]["desiredNumberScheduled"] == 3
-    })
-    .await;
-    assert_eq!(
-        seen["agentStatus"],
-        json!({
-            "daemonSetName": "kubevirt-wol-agent", "desiredNumberScheduled": 3, "numberReady": 3,
-            "numberAvailable": 2, "connected": 0, "configured": 0,
-        })
-    );
-    let gone = api
-        .delete("kubevirt-wol-agent", &DeleteParams::default())
-        .await;
-    gone.expect("it can be deleted");
 }

@@ -24,6 +24,7 @@ pub fn resource() -> ApiResource {
 
 /// The definition: both versions, status as a subresource, pruning, what is required, and the
 /// default of `printableStatus`. Like the real one it says nothing about MAC addresses.
+#[allow(clippy::too_many_lines, reason = "one manifest")]
 pub fn definition() -> Value {
     let open = |mut schema: Value| {
         schema["type"] = "object".into();

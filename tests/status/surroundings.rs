@@ -1,0 +1,144 @@
+//! What a config's status tells of what is around it: KubeVirt, the API server, the agents.
+
+use std::net::UdpSocket;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::view::{MAC, NS, condition, config, is, prepared, status};
+use crate::common::{
+    apiserver::{Failure, Fault, WatchEnd, When},
+    cluster::Cluster,
+    kubevirt::vm::vm,
+    process::free_udp,
+};
+
+pub(crate) async fn a_cluster_without_kubevirt_is_told(c: &Cluster) {
+    prepared(c, json!({})).await;
+    let _manager = c.manager(&[]).await;
+    status(c, "default", "KubeVirt", |s| {
+        is(s, "KubeVirtMissing", "False")
+    })
+    .await;
+    c.kubevirt.uninstall().await;
+    let seen = status(c, "default", "no KubeVirt", |s| {
+        is(s, "KubeVirtMissing", "True")
+    })
+    .await;
+    assert_eq!(condition(&seen, "Ready")["reason"], "KubeVirtMissing");
+    c.kubevirt.install().await;
+    let seen = status(c, "default", "KubeVirt", |s| {
+        is(s, "KubeVirtMissing", "False")
+    })
+    .await;
+    assert!(is(&seen, "Ready", "True"), "{seen:#}");
+}
+
+pub(crate) async fn agents_that_cannot_listen_are_named(c: &Cluster) {
+    let holder = UdpSocket::bind("[::]:0").expect("a port is free");
+    let taken = holder.local_addr().expect("it is bound").port();
+    let port = free_udp();
+    prepared(c, json!({"wolPorts": [taken, port]})).await;
+    c.config("other", json!({"wolPort": port})).await;
+    let manager = c.manager(&[]).await;
+    let _agent = c.free_agent("node-1", &manager);
+    let seen = status(c, "default", "the trouble", |s| {
+        s["agentStatus"]["troubled"][0]["node"] == "node-1"
+    })
+    .await;
+    let reason = seen["agentStatus"]["troubled"][0]["reason"]
+        .as_str()
+        .unwrap();
+    assert!(reason.contains(&format!("udp/{taken}")), "{reason}");
+    assert!(
+        is(&seen, "Degraded", "True") && is(&seen, "Ready", "True"),
+        "{seen:#}"
+    );
+    let other = status(c, "other", "an agent", |s| {
+        s["agentStatus"]["configured"] == 1
+    })
+    .await;
+    assert!(
+        is(&other, "Degraded", "False"),
+        "its own port is open: {other:#}"
+    );
+}
+
+pub(crate) async fn the_numbers_of_the_daemon_set_are_shown(c: &Cluster) {
+    prepared(c, json!({})).await;
+    let labels = json!({"app": "wol-agent"});
+    let set: DaemonSet = serde_json::from_value(json!({
+        "metadata": {"name": "kubevirt-wol-agent"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "agent", "image": "example.test/wol:1"}]},
+        }},
+    }))
+    .unwrap();
+    let api = Api::<DaemonSet>::namespaced(c.client.clone(), "default");
+    api.create(&PostParams::default(), &set)
+        .await
+        .expect("it is taken");
+    let numbers = json!({"status": {
+        "currentNumberScheduled": 3, "desiredNumberScheduled": 3, "numberMisscheduled": 0,
+        "numberReady": 3, "numberAvailable": 2,
+    }});
+    let params = PatchParams::default();
+    let patched = api
+        .patch_status("kubevirt-wol-agent", &params, &Patch::Merge(numbers))
+        .await;
+    patched.expect("its status is taken");
+    let _manager = c.manager(&[]).await;
+    let seen = status(c, "default", "the DaemonSet", |s| {
+        s["agentStatus"]["desiredNumberScheduled"] == 3
+    })
+    .await;
+    assert_eq!(
+        seen["agentStatus"],
+        json!({
+            "daemonSetName": "kubevirt-wol-agent", "desiredNumberScheduled": 3, "numberReady": 3,
+            "numberAvailable": 2, "connected": 0, "configured": 0,
+        })
+    );
+    let gone = api
+        .delete("kubevirt-wol-agent", &DeleteParams::default())
+        .await;
+    gone.expect("it can be deleted");
+}
+
+pub(crate) async fn a_cache_that_is_too_old_is_told_when_that_can_be_written(c: &Cluster) {
+    prepared(c, json!({"cacheTTL": 0})).await;
+    c.config("patient", json!({})).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    let _manager = c.manager(&[]).await;
+    status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
+    // VMs alone cannot be watched, so that the status can still be written.
+    let Some(server) = c.server() else { return };
+    let ours = When::matching(|request| {
+        let agent = request.headers.get("user-agent");
+        let ours = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kubevirt-wol/"));
+        ours && request.uri.path().ends_with("/virtualmachines")
+    });
+    let refused = Fault::Answer(Failure::unauthorized());
+    server.faults().add(ours, refused);
+    server.faults().end_watches(WatchEnd::Clean);
+    let seen = status(c, "default", "that it is old", |s| {
+        is(s, "CacheStale", "True")
+    })
+    .await;
+    assert_eq!(condition(&seen, "CacheStale")["reason"], "NoContact");
+    let patient = config(c, "patient").await;
+    assert!(
+        is(&patient["status"], "CacheStale", "False"),
+        "its own time has not passed"
+    );
+    server.faults().clear();
+    status(c, "default", "that it is fresh", |s| {
+        is(s, "CacheStale", "False")
+    })
+    .await;
+}
