@@ -2,13 +2,16 @@
 
 mod requests;
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use http::{HeaderValue, header};
 use kube::{Client, Config, config::InferConfigError};
 
 pub use requests::counted;
+
+/// What need not be in time is waited for so long.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Characters of an error's text that are told.
 const MAX_TEXT: usize = 300;

@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod config;
+pub mod daemon_set;
 pub mod directory;
 pub mod dirty;
 pub mod events;
@@ -44,6 +45,7 @@ use crate::{
 };
 
 use config::Windows;
+use daemon_set::DaemonSetName;
 use dirty::Dirty;
 use events::{Events, Scribe};
 use intents::Limits;
@@ -58,6 +60,7 @@ use server::Server;
 use service::Agents;
 use sessions::Sessions;
 use start::Starter;
+use status::DaemonSetSeen;
 use waker::{Freshness, Front, Tools, Waker};
 use watch::Watch;
 
@@ -107,27 +110,23 @@ pub async fn serve(
 }
 
 /// What writes the status of the configs, on the leader.
-struct Status {
+struct Leading {
     dirty: Arc<Dirty>,
+    daemon_set: channel::Sender<Option<DaemonSetSeen>>,
     elector: Elector,
     reconciler: Reconciler,
 }
 
-impl Status {
+impl Leading {
     fn new(
         options: &Options,
         watch: &Watch,
-        (sessions, events): (Arc<Sessions>, Events),
+        (sessions, events, listed): (Arc<Sessions>, Events, Vec<Gate>),
         registry: &mut Registry,
     ) -> Self {
-        let Options {
-            replica,
-            timing,
-            daemon_set,
-            ..
-        } = options;
         let (client, directory) = (&watch.client, &watch.directory);
         let dirty = Arc::new(Dirty::default());
+        let (daemon_set, seen) = channel::channel(None);
         let (held, leadership) = Leadership::channel();
         leadership.register(registry);
         let writer = Writer::new(client.clone(), events, directory.clone());
@@ -138,14 +137,16 @@ impl Status {
             in_force: watch.in_force.subscribe(),
             kubevirt: watch.kubevirt.subscribe(),
             stale: watch.stale.subscribe(),
+            daemon_set: seen,
             sessions,
             leadership,
         };
-        let namespace = &daemon_set.namespace;
+        let names = (&*options.daemon_set.namespace, &*options.replica);
         Self {
             dirty,
-            elector: Elector::new(client.clone(), namespace, replica, *timing, held),
-            reconciler: Reconciler::new(client.clone(), sources, daemon_set.clone(), writer),
+            daemon_set,
+            elector: Elector::new(client.clone(), names, options.timing, listed, held),
+            reconciler: Reconciler::new(sources, writer),
         }
     }
 }
@@ -163,7 +164,8 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
-    status: Status,
+    leading: Leading,
+    daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
     token: CancellationToken,
 }
@@ -206,8 +208,9 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let tellers = (agents.sessions.clone(), events);
-        let status = Status::new(options, &watch, tellers, &mut registry);
+        let last_wakes = LastWakeWriter::new(client, last_wakes, watch.in_force.subscribe());
+        let others = (agents.sessions.clone(), events, listed.to_vec());
+        let leading = Leading::new(options, &watch, others, &mut registry);
         Self {
             registry,
             scribe,
@@ -216,8 +219,9 @@ impl Manager {
             settings,
             listed,
             waker,
-            status,
-            last_wakes: LastWakeWriter::new(client, last_wakes),
+            leading,
+            daemon_set: options.daemon_set.clone(),
+            last_wakes,
             server: server(grpc, agents, &readiness),
             readiness,
             liveness,
@@ -240,9 +244,16 @@ impl Manager {
         );
         tasks.spawn("events", self.scribe.run(last.clone(), heart("events")));
         // Given back when nothing is done any more that needs it.
-        tasks.spawn("leader", self.status.elector.run(last, heart("leader")));
-        let reconciler = self.status.reconciler;
+        tasks.spawn("leader", self.leading.elector.run(last, heart("leader")));
+        let reconciler = self.leading.reconciler;
         tasks.spawn("status", reconciler.run(token.clone(), heart("status")));
+        let seen = self.leading.daemon_set;
+        let client = self.watch.client.clone();
+        let heartbeat = heart("daemon set");
+        tasks.spawn(
+            "daemon set",
+            daemon_set::watch(client, self.daemon_set, seen, token.clone(), heartbeat),
+        );
         let last_wakes = self.last_wakes;
         tasks.spawn(
             "last wakes",
@@ -258,7 +269,7 @@ impl Manager {
             "virtual machines",
             self.watch
                 .clone()
-                .virtual_machines(vec![self.waker.changes(), self.status.dirty], vms),
+                .virtual_machines(vec![self.waker.changes(), self.leading.dirty], vms),
         );
         tasks.spawn(
             "configs",

@@ -71,10 +71,9 @@ pub struct Findings {
 }
 
 impl Census {
-    /// Looks at every VM of `directory`.
+    /// Looks at every VM of `directory`, with these grants.
     #[must_use]
-    pub fn take(directory: &Directory) -> Self {
-        let grants = directory.grants();
+    pub fn take(directory: &Directory, grants: Arc<[Grant]>) -> Self {
         let mut census = Self {
             counts: vec![Count::default(); grants.len()],
             grants,
@@ -82,7 +81,7 @@ impl Census {
         let mapped = census.grants.iter().flat_map(Grant::mapped_vms).cloned();
         let keys: HashSet<VmKey> = directory.keys().into_iter().chain(mapped).collect();
         let macs = census.addresses(directory, &keys);
-        census.count(directory, &macs, &keys);
+        census.recount(directory, &macs, &keys);
         census
     }
 
@@ -102,7 +101,7 @@ impl Census {
             grants.flat_map(|grant| grant.mapped(*mac)).cloned()
         });
         let vms: HashSet<VmKey> = vms.iter().cloned().chain(holders).chain(mapped).collect();
-        self.count(directory, &macs, &vms);
+        self.recount(directory, &macs, &vms);
     }
 
     /// What the grant of this config makes of the VMs; none where it has no grant.
@@ -141,7 +140,7 @@ impl Census {
         macs
     }
 
-    fn count(&mut self, directory: &Directory, macs: &HashSet<MacAddr>, vms: &HashSet<VmKey>) {
+    fn recount(&mut self, directory: &Directory, macs: &HashSet<MacAddr>, vms: &HashSet<VmKey>) {
         for mac in macs {
             let meant = directory.meant(*mac, &self.grants);
             for (grant, count) in self.grants.iter().zip(&mut self.counts) {
@@ -161,8 +160,8 @@ impl Census {
             let vm = directory.vm(key).filter(|vm| !vm.power.is_gone());
             for (grant, count) in self.grants.iter().zip(&mut self.counts) {
                 let managed = vm.as_ref().is_some_and(|vm| {
-                    let names = names(grant, vm);
-                    names.iter().any(|mac| {
+                    let own = addresses_of(vm, grant);
+                    own.iter().any(|mac| {
                         count.mapped.contains(mac) && means(directory, &self.grants, *mac, key)
                     })
                 });
@@ -207,7 +206,7 @@ fn means(directory: &Directory, grants: &[Grant], mac: MacAddr, key: &VmKey) -> 
 }
 
 /// The addresses by which a grant knows a VM.
-fn names(grant: &Grant, vm: &Vm) -> Vec<MacAddr> {
+fn addresses_of(vm: &Vm, grant: &Grant) -> Vec<MacAddr> {
     let found: &[MacAddr] = if grant.discovers(vm) { &vm.macs } else { &[] };
     [found, grant.mapped_to(&vm.key)].concat()
 }
@@ -224,7 +223,7 @@ fn obstacle(grant: &Grant, key: &VmKey, vm: Option<&Vm>) -> Option<Obstacle> {
         (Power::Receiver, _) => Some(Obstacle::Receiver),
         (_, RunStrategy::Once) => Some(Obstacle::Once),
         (_, RunStrategy::Always) => Some(Obstacle::Always),
-        _ if !names(grant, vm).is_empty() => None,
+        _ if !addresses_of(vm, grant).is_empty() => None,
         _ if vm.bad_macs.is_empty() => Some(Obstacle::NoMac),
         _ => Some(Obstacle::BadMac),
     }

@@ -47,7 +47,7 @@ pub struct Finding {
 /// reported and answered with the reason, instead of vanishing on the node. Likewise, without any
 /// config they listen on the default ports.
 #[must_use]
-pub fn plan(configs: &BTreeMap<String, WolConfig>, windows: Windows) -> Plan {
+pub fn plan(configs: &BTreeMap<String, Arc<WolConfig>>, windows: Windows) -> Plan {
     let mut grants = Vec::new();
     let mut problems = Vec::new();
     for (name, config) in configs {
@@ -102,7 +102,7 @@ mod tests {
         let configs = specs.iter().map(|(name, spec)| {
             let mut config = WolConfig::new(name, spec.clone());
             config.metadata.generation = Some(3);
-            ((*name).to_owned(), config)
+            ((*name).to_owned(), Arc::new(config))
         });
         plan(&configs.collect(), WINDOWS)
     }

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Past so many VMs, looking at all of them is not much dearer.
-const MAX_VMS: usize = 4_096;
+/// Past so many VMs, or addresses, looking at all of them is not much dearer.
+const MAX: usize = 4_096;
 
 /// Collects changes until they are taken.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Dirty {
         if !changes.all {
             changes.vms.insert(vm.key.clone());
             changes.macs.extend(&vm.macs);
-            if changes.vms.len() > MAX_VMS {
+            if changes.vms.len().max(changes.macs.len()) > MAX {
                 *changes = Changed {
                     all: true,
                     ..Changed::default()

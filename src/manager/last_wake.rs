@@ -8,31 +8,34 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Heartbeat,
-    cluster::chain,
+    cluster::{PATIENCE, chain},
     crd::{WolConfig, status::LastWake},
-    manager::intents::Settled,
+    manager::{intents::Settled, status::applied, watch::InForce},
 };
 
 /// Who owns the field.
 const MANAGER: &str = "kubevirt-wol-wake";
 /// A config's field is written once in this time.
 const PAUSE: Duration = Duration::from_secs(10);
-/// A call may take so long.
-const CALL: Duration = Duration::from_secs(10);
+/// What could not be written for so long is old news.
+const OLD: SignedDuration = SignedDuration::from_secs(60);
 
 /// The last wakes that are not written yet: one for each config at most.
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ impl LastWakes {
 pub struct LastWakeWriter {
     api: Api<WolConfig>,
     wakes: Arc<LastWakes>,
+    in_force: watch::Receiver<Arc<InForce>>,
     /// When each config may be written again.
     free: BTreeMap<Arc<str>, Instant>,
 }
@@ -75,10 +79,15 @@ pub struct LastWakeWriter {
 impl LastWakeWriter {
     /// Makes it, doing nothing yet.
     #[must_use]
-    pub fn new(client: Client, wakes: Arc<LastWakes>) -> Self {
+    pub fn new(
+        client: Client,
+        wakes: Arc<LastWakes>,
+        in_force: watch::Receiver<Arc<InForce>>,
+    ) -> Self {
         Self {
             api: Api::all(client),
             wakes,
+            in_force,
             free: BTreeMap::new(),
         }
     }
@@ -107,6 +116,10 @@ impl LastWakeWriter {
             self.free.retain(|_, at| *at > now);
             let all = mem::take(&mut *self.wakes.waiting());
             for (config, wake) in all {
+                heart.beat();
+                if self.is_overtaken(&config, &wake) {
+                    continue;
+                }
                 if self.free.contains_key(&config) || !self.write(&config, &wake).await {
                     self.wakes.waiting().entry(config.clone()).or_insert(wake);
                 }
@@ -115,17 +128,21 @@ impl LastWakeWriter {
         }
     }
 
+    /// Whether another replica served a later one, or it is old news.
+    fn is_overtaken(&self, config: &str, wake: &LastWake) -> bool {
+        let in_force = self.in_force.borrow();
+        let stored = in_force.configs.get(config).and_then(|c| c.status.as_ref());
+        let stored = stored.and_then(|status| status.last_wake.as_ref());
+        stored.is_some_and(|stored| stored.time > wake.time)
+            || Timestamp::now().duration_since(wake.time.0) > OLD
+    }
+
     /// False where it is worth another try.
     async fn write(&self, config: &str, wake: &LastWake) -> bool {
-        let patch = json!({
-            "apiVersion": "wol.pillon.org/v1beta1",
-            "kind": "WolConfig",
-            "status": {"lastWake": wake},
-        });
+        let patch = Patch::Apply(applied(None, &json!({"lastWake": wake})));
         let params = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(patch);
         let written = self.api.patch_status(config, &params, &patch);
-        match timeout(CALL, written).await {
+        match timeout(PATIENCE, written).await {
             Ok(Ok(_)) => true,
             // The config is gone.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => true,

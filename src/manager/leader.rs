@@ -25,10 +25,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{admin::Heartbeat, cluster::chain};
+use crate::{
+    admin::{Gate, Heartbeat},
+    cluster::chain,
+};
 
 /// The name of the Lease.
 const NAME: &str = "kubevirt-wol-manager";
+/// How often it is looked whether everything is listed.
+const LISTING: Duration = Duration::from_millis(100);
 /// At the end the Lease is given back within this time.
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -67,17 +72,13 @@ impl Leadership {
         registry.register_collector(Box::new(self.clone()));
     }
 
-    /// Waits until the answer may be another one.
-    pub async fn changed(&mut self) {
-        let before = self.holds();
-        loop {
+    /// Waits until the answer is another one than `known`.
+    pub async fn changed_from(&mut self, known: bool) {
+        while self.holds() == known {
             let until = *self.0.borrow_and_update();
-            let end = until.filter(|_| before).unwrap_or_else(far);
+            let end = until.filter(|_| known).unwrap_or_else(far);
             // Elapsed, renewed or taken away; the sender is never dropped before the process ends.
             let _ = timeout_at(end, self.0.changed()).await;
-            if self.holds() != before {
-                return;
-            }
         }
     }
 }
@@ -104,6 +105,8 @@ pub struct Elector {
     api: Api<Lease>,
     identity: String,
     timing: Timing,
+    /// Open once all VMs and configs were listed: who knows nothing does not lead.
+    listed: Vec<Gate>,
     /// The Lease as it was last seen to change, and when that was.
     seen: Option<(Lease, Instant)>,
     held: watch::Sender<Option<Instant>>,
@@ -116,37 +119,36 @@ impl Elector {
     #[must_use]
     pub fn new(
         client: Client,
-        namespace: &str,
-        replica: &str,
+        (namespace, replica): (&str, &str),
         timing: Timing,
+        listed: Vec<Gate>,
         held: watch::Sender<Option<Instant>>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             identity: format!("{replica}_{:016x}", fastrand::u64(..)),
             timing,
+            listed,
             seen: None,
             held,
             trouble: None,
         }
     }
 
-    /// Takes part in the election until `token` is cancelled, and gives the Lease back then.
+    /// Takes part in the election, once everything is listed, until `token` is cancelled, and gives
+    /// the Lease back then.
     ///
     /// # Errors
     ///
     /// None: without an API server there is no leader, and it tries on.
     pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         loop {
-            heart.beat();
-            let asked = Instant::now();
-            let result = match timeout(self.timing.renew, self.claim()).await {
-                Ok(result) => result,
-                Err(_) => Err("the API server does not answer".into()),
-            };
-            self.note(result, asked);
-            // With jitter, so that replicas that began together do not stay together.
-            let pause = self.timing.retry.mul_f64(1.0 - fastrand::f64() / 5.0);
+            let mut pause = LISTING;
+            if self.listed.iter().all(Gate::is_open) {
+                heart.waiting(self.attempt()).await;
+                // With jitter, so that replicas that began together do not stay together.
+                pause = self.timing.retry.mul_f64(1.0 - fastrand::f64() / 5.0);
+            }
             let pause = heart.waiting(tokio::time::sleep(pause));
             if token.run_until_cancelled(pause).await.is_none() {
                 break;
@@ -159,11 +161,26 @@ impl Elector {
         Ok(())
     }
 
+    /// One attempt, and what comes of it. A second one has to fit into the time that the Lease is
+    /// held.
+    async fn attempt(&mut self) {
+        let asked = Instant::now();
+        let result = match timeout(self.timing.renew / 2, self.claim()).await {
+            Ok(result) => result,
+            Err(_) => Err("the API server does not answer".into()),
+        };
+        self.note(result, asked);
+    }
+
     fn note(&mut self, result: Result<bool, String>, asked: Instant) {
-        let before = self.held.borrow().filter(|until| asked < *until);
+        let now = Instant::now();
+        let before = self.held.borrow().filter(|until| now < *until);
         let (until, trouble) = match result {
             // Counted from before the request: the others count from when they see its effect.
-            Ok(true) => (Some(asked + self.timing.renew), None),
+            Ok(true) => (
+                Some(asked + self.timing.renew).filter(|until| now < *until),
+                None,
+            ),
             Ok(false) => (None, None),
             Err(error) => (before, Some(error)),
         };
@@ -216,7 +233,8 @@ impl Elector {
         if changed {
             self.seen = Some((found.clone(), Instant::now()));
         }
-        if self.is_free(&found) {
+        // Ours, where the answer to a renewal was lost.
+        if holder(&found) == Some(&self.identity) || self.is_free(&found) {
             self.renew().await
         } else {
             Ok(false)

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     UsageError,
     cli::ManagerArgs,
-    manager::{config::Windows, intents::Limits, leader::Timing, reconcile::DaemonSetName},
+    manager::{config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing},
 };
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.

@@ -13,31 +13,29 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{api::apps::v1::DaemonSet, jiff::Timestamp};
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::jiff::Timestamp;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Heartbeat,
-    cluster::chain,
     crd::{WolConfig, WolConfigStatus},
     manager::{
         census::Census,
         directory::Directory,
         dirty::Dirty,
         leader::Leadership,
-        sessions::Sessions,
+        sessions::{Agent, AgentId, Sessions},
         status::{DaemonSetSeen, Facts, SHOWN, status},
         watch::InForce,
     },
 };
 
 pub use writer::Writer;
-use writer::Written;
+use writer::{Target, Written};
 
 /// Changes that come together are looked at together.
 const GATHERED: Duration = Duration::from_millis(100);
@@ -45,8 +43,6 @@ const GATHERED: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after passes that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// A call may take so long.
-const CALL: Duration = Duration::from_secs(10);
 /// After so long as the leader, an agent that has not connected will not soon.
 const SETTLED: Duration = Duration::from_secs(15);
 
@@ -62,58 +58,54 @@ pub struct Sources {
     pub kubevirt: watch::Receiver<bool>,
     /// The configs that are out of date.
     pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
+    /// The agents' DaemonSet.
+    pub daemon_set: watch::Receiver<Option<DaemonSetSeen>>,
     /// The agents.
     pub sessions: Arc<Sessions>,
     /// Whether this replica is to write.
     pub leadership: Leadership,
 }
 
-/// Names the agents' DaemonSet.
-#[derive(Debug, Clone)]
-pub struct DaemonSetName {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
 /// Writes the status of the configs while this replica is the leader.
 pub struct Reconciler {
-    client: Client,
     sources: Sources,
     writer: Writer,
-    daemon_set: DaemonSetName,
     agents: watch::Receiver<()>,
     /// None where it has to be taken anew.
     census: Option<Census>,
-    /// The status that was written last, by name: the watch may not have brought it back yet.
+    /// The resource version and the status that were written last, by name: the watch may not have
+    /// brought them back yet.
     written: BTreeMap<String, (Option<String>, WolConfigStatus)>,
-    seen: Option<DaemonSetSeen>,
-    /// Whether it may look otherwise by now.
-    look: bool,
+    /// Since when this replica leads, as far as it has acted on it.
     leading_since: Option<Instant>,
     failures: u32,
+}
+
+/// A status that differs from what it should be.
+struct Wanted {
+    target: Target,
+    present: WolConfigStatus,
+    status: WolConfigStatus,
+}
+
+/// What all configs have in common in one pass.
+struct Common {
+    agents: Vec<(AgentId, Agent)>,
+    newest: u64,
+    settled: bool,
+    now: Timestamp,
 }
 
 impl Reconciler {
     /// Makes it, doing nothing yet.
     #[must_use]
-    pub fn new(
-        client: Client,
-        sources: Sources,
-        daemon_set: DaemonSetName,
-        writer: Writer,
-    ) -> Self {
+    pub fn new(sources: Sources, writer: Writer) -> Self {
         Self {
             agents: sources.sessions.subscribe(),
-            client,
             sources,
             writer,
-            daemon_set,
             census: None,
             written: BTreeMap::new(),
-            seen: None,
-            look: true,
             leading_since: None,
             failures: 0,
         }
@@ -131,7 +123,6 @@ impl Reconciler {
 
     async fn follow(&mut self, heart: &Heartbeat) {
         loop {
-            heart.beat();
             heart.waiting(self.changed()).await;
             tokio::time::sleep(GATHERED).await;
             if !self.sources.leadership.holds() {
@@ -139,189 +130,152 @@ impl Reconciler {
                 continue;
             }
             self.leading_since.get_or_insert_with(Instant::now);
-            self.failures = if self.pass().await {
-                0
-            } else {
-                self.failures + 1
-            };
-            tokio::time::sleep(PAUSE).await;
+            let done = self.pass(heart).await;
+            self.failures = if done { 0 } else { self.failures + 1 };
+            let pause = PAUSE * 2_u32.pow(self.failures.min(5));
+            heart
+                .waiting(tokio::time::sleep(pause.min(MAX_PAUSE)))
+                .await;
         }
     }
 
     /// Forgets what another leader may change.
     fn rest(&mut self) {
+        drop(self.sources.dirty.take());
         self.census = None;
         self.written.clear();
-        self.seen = None;
-        self.look = true;
         self.leading_since = None;
         self.failures = 0;
+        self.writer.rest();
     }
 
     /// Waits until a pass may have something to say.
     async fn changed(&mut self) {
-        let (due, incomplete) = (self.due(), self.is_incomplete());
+        if self.failures > 0 {
+            return;
+        }
+        let leads = self.leading_since.is_some();
+        // Then an agent that is missing is told.
+        let settled = self.leading_since.map(|since| since + SETTLED);
+        let settled = settled.filter(|at| Instant::now() < *at);
+        let due = settled.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         let sources = &mut self.sources;
         tokio::select! {
             () = sources.dirty.some() => {}
             _ = sources.in_force.changed() => {}
             _ = sources.kubevirt.changed() => {}
             _ = sources.stale.changed() => {}
-            _ = self.agents.changed() => self.look = true,
-            () = sources.leadership.changed() => {}
-            () = sleep_until(due) => self.look |= incomplete,
+            _ = sources.daemon_set.changed() => {}
+            _ = self.agents.changed() => {}
+            () = sources.leadership.changed_from(leads) => {}
+            () = sleep_until(due) => {}
         }
     }
 
-    /// When to look again although nothing changed.
-    fn due(&self) -> Instant {
-        let now = Instant::now();
-        let never = now + Duration::from_secs(86_400);
-        let Some(since) = self.leading_since else {
-            return never;
-        };
-        if self.failures > 0 {
-            return now + (PAUSE * 2_u32.pow(self.failures.min(5))).min(MAX_PAUSE);
-        }
-        let settled = since + SETTLED;
-        if self.is_incomplete() {
-            now + SETTLED
-        } else if now < settled {
-            settled
-        } else {
-            never
-        }
-    }
-
-    /// Whether the numbers of the DaemonSet are about to change, which nobody tells.
-    fn is_incomplete(&self) -> bool {
-        self.seen
-            .as_ref()
-            .is_some_and(|seen| seen.ready != seen.desired)
-    }
-
-    /// Fetches the facts, plans every status, and applies those that differ; false where something
-    /// could not be done.
-    async fn pass(&mut self) -> bool {
-        self.count();
-        let fetched = self.fetch().await;
-        let planned = self.plan();
-        let mut done = fetched;
-        for (config, wanted) in planned {
-            done &= self.apply(&config, wanted).await;
+    /// Takes the facts of one moment, plans every status, and applies those that differ; false
+    /// where one could not be written.
+    async fn pass(&mut self, heart: &Heartbeat) -> bool {
+        let in_force = self.sources.in_force.borrow_and_update().clone();
+        self.count(&in_force);
+        let mut done = true;
+        for wanted in self.plan(&in_force) {
+            heart.beat();
+            done &= self.apply(wanted).await;
         }
         done
     }
 
     /// Brings the census up to date.
-    fn count(&mut self) {
+    fn count(&mut self, in_force: &InForce) {
         let directory = &self.sources.directory;
         let changed = self.sources.dirty.take();
         match &mut self.census {
-            Some(census) if census.is_of(&directory.grants()) && !changed.all => {
+            Some(census) if census.is_of(&in_force.grants) && !changed.all => {
                 census.update(directory, &changed.macs, &changed.vms);
             }
-            census => *census = Some(Census::take(directory)),
+            census => *census = Some(Census::take(directory, in_force.grants.clone())),
         }
     }
 
-    /// Asks the API server for what no watch brings.
-    async fn fetch(&mut self) -> bool {
-        if !self.look {
-            return true;
-        }
-        let DaemonSetName { namespace, name } = &self.daemon_set;
-        let api = Api::<DaemonSet>::namespaced(self.client.clone(), namespace);
-        match timeout(CALL, api.get_opt(name)).await {
-            Ok(Ok(found)) => {
-                self.seen = found.map(|set| seen(name, &set));
-                self.look = false;
-                true
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    namespace,
-                    name,
-                    error = chain(&error),
-                    "cannot read the DaemonSet"
-                );
-                false
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// The statuses that differ from what they should be.
-    fn plan(&mut self) -> Vec<(WolConfig, WolConfigStatus)> {
-        let in_force = self.sources.in_force.borrow_and_update().clone();
-        self.written
-            .retain(|name, _| in_force.configs.contains_key(name));
-        let agents = self.sources.sessions.agents();
-        let now = Timestamp::now();
+    fn plan(&mut self, in_force: &InForce) -> Vec<Wanted> {
+        let configs = &in_force.configs;
+        self.written.retain(|name, _| configs.contains_key(name));
+        let settled = |since: Instant| since.elapsed() >= SETTLED;
+        let common = Common {
+            agents: self.sources.sessions.agents(),
+            newest: self.sources.sessions.newest(),
+            settled: self.leading_since.is_some_and(settled),
+            now: Timestamp::now(),
+        };
+        let mut conflicts = 0;
         let mut wanted = Vec::new();
-        for (name, config) in &in_force.configs {
-            let config = self.newest(name, config);
-            let problems = in_force.findings.iter().filter(|f| *f.config == **name);
-            let census = self.census.as_ref();
-            let facts = Facts {
-                findings: census.and_then(|c| c.findings(name, &self.sources.directory, SHOWN)),
-                problems: problems.map(|finding| &finding.problem).collect(),
-                agents: &agents,
-                newest: self.sources.sessions.newest(),
-                settled: self
-                    .leading_since
-                    .is_some_and(|since| since.elapsed() >= SETTLED),
-                daemon_set: self.seen.clone(),
-                kubevirt: *self.sources.kubevirt.borrow(),
-                stale: self.sources.stale.borrow().contains(&**name),
-            };
-            let status = status(&config, &facts, now);
-            if config.status.as_ref() != Some(&status) {
-                wanted.push((config, status));
+        for (name, config) in configs {
+            let (resource_version, present) = self.present(name, config);
+            let facts = self.facts(name, in_force, &common);
+            conflicts += facts
+                .findings
+                .as_ref()
+                .map_or(0, |found| found.conflicts_total);
+            let status = status(config, &present, &facts, common.now);
+            if present != status {
+                wanted.push(Wanted {
+                    target: Target::of(config, resource_version),
+                    present,
+                    status,
+                });
             }
         }
+        self.writer.conflicts(conflicts);
         wanted
     }
 
-    /// The config with the status that was written last, where the watch has not brought it yet.
-    fn newest(&mut self, name: &str, config: &WolConfig) -> WolConfig {
-        let number = |version: Option<&String>| version.and_then(|v| v.parse::<u64>().ok());
-        let known = number(config.metadata.resource_version.as_ref());
-        let mut config = config.clone();
-        if let Some((version, status)) = self.written.get(name) {
-            if known < number(version.as_ref()) {
-                config.status = Some(status.clone());
-                config.metadata.resource_version.clone_from(version);
-            } else {
-                self.written.remove(name);
-            }
+    fn facts<'a>(&self, name: &str, in_force: &'a InForce, common: &'a Common) -> Facts<'a> {
+        let sources = &self.sources;
+        let census = self.census.as_ref();
+        let problems = in_force.findings.iter().filter(|f| *f.config == *name);
+        Facts {
+            findings: census.and_then(|census| census.findings(name, &sources.directory, SHOWN)),
+            problems: problems.map(|finding| &finding.problem).collect(),
+            agents: &common.agents,
+            newest: common.newest,
+            settled: common.settled,
+            daemon_set: sources.daemon_set.borrow().clone(),
+            kubevirt: *sources.kubevirt.borrow(),
+            stale: sources.stale.borrow().contains(name),
+            forbidden: None,
         }
-        config
     }
 
-    async fn apply(&mut self, config: &WolConfig, status: WolConfigStatus) -> bool {
+    /// The resource version and the status of a config: what was written last, where the watch has
+    /// not brought it yet.
+    fn present(&mut self, name: &str, config: &WolConfig) -> (Option<String>, WolConfigStatus) {
+        let number = |version: Option<&String>| version.and_then(|v| v.parse::<u64>().ok());
+        let known = config.metadata.resource_version.as_ref();
+        if let Some((version, status)) = self.written.get(name) {
+            if number(known) < number(version.as_ref()) {
+                return (version.clone(), status.clone());
+            }
+            self.written.remove(name);
+        }
+        (known.cloned(), config.status.clone().unwrap_or_default())
+    }
+
+    async fn apply(&mut self, wanted: Wanted) -> bool {
         if !self.sources.leadership.holds() {
             return false;
         }
-        match self.writer.write(config, &status).await {
-            Written::Done(written) => {
-                let name = written.name_any();
-                let version = written.metadata.resource_version;
-                self.written.insert(name, (version, status));
+        let Wanted {
+            target,
+            present,
+            status,
+        } = wanted;
+        match self.writer.write(&target, &present, &status).await {
+            Written::Done(version) => {
+                self.written.insert(target.name, (version, status));
                 true
             }
             Written::Outdated => true,
             Written::Failed => false,
         }
-    }
-}
-
-fn seen(name: &str, set: &DaemonSet) -> DaemonSetSeen {
-    let status = set.status.clone().unwrap_or_default();
-    DaemonSetSeen {
-        name: name.to_owned(),
-        desired: status.desired_number_scheduled,
-        ready: status.number_ready,
-        available: status.number_available.unwrap_or_default(),
     }
 }

@@ -31,6 +31,8 @@ pub struct Agent {
     pub version: String,
     /// The newest configuration that is in force there.
     pub configured: Option<u64>,
+    /// The newest configuration that it answered to, whether or not it took it.
+    pub answered: Option<u64>,
     /// What it could not do of what was asked.
     pub trouble: Option<Trouble>,
     ticket: u64,
@@ -140,6 +142,7 @@ impl Sessions {
         let agent = Agent {
             version,
             configured: None,
+            answered: None,
             trouble: None,
             ticket: roll.tickets,
         };
@@ -194,16 +197,16 @@ impl Membership {
         }
     }
 
-    /// Notes which configuration is in force, where it is the one asked for, and what could not be
-    /// done of it.
-    pub fn configured(&self, generation: Option<u64>, trouble: Option<Trouble>) {
+    /// Notes the answer to a configuration: whether it is in force, and what could not be done.
+    pub fn answered(&self, generation: u64, accepted: bool, trouble: Option<Trouble>) {
         let mut roll = self.sessions.roll();
         let own = roll
             .agents
             .get_mut(&self.id)
             .filter(|agent| agent.ticket == self.ticket);
         if let Some(agent) = own {
-            agent.configured = generation.or(agent.configured);
+            agent.answered = Some(generation);
+            agent.configured = Some(generation).filter(|_| accepted).or(agent.configured);
             agent.trouble = trouble;
             self.sessions.count(&roll);
         }

@@ -5,6 +5,8 @@ mod conditions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
     crd::{
@@ -21,7 +23,8 @@ use crate::{
     },
 };
 
-pub use conditions::INVALID_FIELDS;
+use conditions::Judge;
+pub use conditions::{INVALID_FIELDS, SHARED_ADDRESS};
 
 /// How much of the census a status shows.
 pub const SHOWN: Most = Most {
@@ -48,6 +51,8 @@ pub struct Facts<'a> {
     pub kubevirt: bool,
     /// Whether what is known is older than this config allows.
     pub stale: bool,
+    /// Why VMs may not be started, where KubeVirt said so.
+    pub forbidden: Option<String>,
 }
 
 /// The numbers of the agents' DaemonSet.
@@ -63,20 +68,31 @@ pub struct DaemonSetSeen {
     pub available: i32,
 }
 
-/// The status of a config as it should be at `now`. Times stay as they are in the present status
+/// The status of a config as it should be at `now`. Times stay as they are in the `present` one
 /// where nothing changed, so that the same facts give the same status.
 #[must_use]
-pub fn status(config: &WolConfig, facts: &Facts<'_>, now: Timestamp) -> WolConfigStatus {
+pub fn status(
+    config: &WolConfig,
+    present: &WolConfigStatus,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> WolConfigStatus {
     let now = Time(seconds(now));
-    let present = config.status.clone().unwrap_or_default();
     let found = facts.findings.clone().unwrap_or_default();
     let ports = grant::ports_of(&config.spec);
-    let agents = agents(facts, &ports);
+    let (agents, troubled) = agents(facts, &ports);
     let mut status = WolConfigStatus {
         observed_generation: config.metadata.generation,
         managed_vms: count(found.managed),
         ports: ports.into_iter().map(i32::from).collect(),
-        conditions: conditions::conditions(config, facts, &agents, &now),
+        conditions: Judge {
+            config,
+            present,
+            facts,
+            agents: &agents,
+            troubled,
+        }
+        .conditions(&now),
         agent_status: Some(agents),
         mappings_total: Some(count(found.mappings_total)),
         conflicts_total: Some(count(found.conflicts_total)),
@@ -84,8 +100,8 @@ pub fn status(config: &WolConfig, facts: &Facts<'_>, now: Timestamp) -> WolConfi
         last_wake: present.last_wake.clone(),
         ..lists(found)
     };
-    let same = is_same_list(&status, &present);
-    status.last_sync = present.last_sync.filter(|_| same).or(Some(now));
+    let same = is_same_list(&status, present);
+    status.last_sync = present.last_sync.clone().filter(|_| same).or(Some(now));
     status
 }
 
@@ -126,27 +142,25 @@ fn is_same_list(status: &WolConfigStatus, present: &WolConfigStatus) -> bool {
         && status.unwakeable_total == present.unwakeable_total
 }
 
-/// What the agents make of a config that asks for these ports. A node whose old and new agent are
-/// both connected counts once, and well where one of them is.
-fn agents(facts: &Facts<'_>, ports: &BTreeSet<u16>) -> AgentStatus {
+/// What the agents make of a config that asks for these ports, and how many nodes are troubled. A
+/// node whose old and new agent are both connected counts once, and well where one of them is.
+fn agents(facts: &Facts<'_>, ports: &BTreeSet<u16>) -> (AgentStatus, usize) {
+    let mut connected = BTreeSet::<&str>::new();
     let mut nodes = BTreeMap::<&str, Option<String>>::new();
-    let mut waiting = BTreeSet::<&str>::new();
     for (id, agent) in facts.agents {
-        let reason = match &agent.trouble {
-            _ if agent.configured != Some(facts.newest) && agent.trouble.is_none() => {
-                waiting.insert(&id.node);
-                continue;
-            }
-            None => None,
-            Some(trouble) => trouble_with(trouble, ports),
-        };
+        connected.insert(&id.node);
+        if agent.answered != Some(facts.newest) {
+            continue;
+        }
+        let trouble = agent.trouble.as_ref();
+        let reason = trouble.and_then(|trouble| trouble_with(trouble, ports));
+        // The same one, in whatever order they come; none is the least.
         let known = nodes.entry(&id.node).or_insert_with(|| reason.clone());
-        if reason.is_none() {
-            *known = None;
+        if reason < *known {
+            *known = reason;
         }
     }
     let configured = nodes.values().filter(|reason| reason.is_none()).count();
-    waiting.retain(|node| !nodes.contains_key(node));
     let troubled = nodes.iter().filter_map(|(node, reason)| {
         Some(TroubledNode {
             node: (*node).to_owned(),
@@ -154,15 +168,16 @@ fn agents(facts: &Facts<'_>, ports: &BTreeSet<u16>) -> AgentStatus {
         })
     });
     let seen = facts.daemon_set.as_ref();
-    AgentStatus {
+    let status = AgentStatus {
         daemon_set_name: seen.map(|seen| seen.name.clone()),
         desired_number_scheduled: seen.map(|seen| seen.desired),
         number_ready: seen.map(|seen| seen.ready),
         number_available: seen.map(|seen| seen.available),
-        connected: small(nodes.len() + waiting.len()),
+        connected: small(connected.len()),
         configured: small(configured),
         troubled: troubled.take(MAX_TROUBLED).collect(),
-    }
+    };
+    (status, nodes.len() - configured)
 }
 
 /// What of an agent's trouble concerns a config that asks for these ports.
@@ -186,4 +201,15 @@ fn count(number: usize) -> i64 {
 
 fn small(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// The body of a server-side apply of a part of a status.
+#[must_use]
+pub fn applied(resource_version: Option<&str>, status: &impl Serialize) -> Value {
+    json!({
+        "apiVersion": "wol.pillon.org/v1beta1",
+        "kind": "WolConfig",
+        "metadata": {"resourceVersion": resource_version},
+        "status": status,
+    })
 }

@@ -1,26 +1,25 @@
 //! Owns the writing of a config's status, and the Events about what is news in it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    cluster::chain,
+    cluster::{PATIENCE, chain},
     crd::{WolConfig, WolConfigStatus},
     manager::{
         directory::Directory,
         events::{ConfigReason, ConfigRef, Events},
-        status::INVALID_FIELDS,
+        status::{INVALID_FIELDS, SHARED_ADDRESS, applied},
         vm::VmKey,
     },
     telemetry::Word,
@@ -28,14 +27,29 @@ use crate::{
 
 /// Who owns the fields that are written here.
 const MANAGER: &str = "kubevirt-wol-status";
-/// A call may take so long.
-const CALL: Duration = Duration::from_secs(10);
+/// The version of a config whose status is written.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) name: String,
+    uid: String,
+    resource_version: Option<String>,
+}
+
+impl Target {
+    pub(super) fn of(config: &WolConfig, resource_version: Option<String>) -> Self {
+        Self {
+            name: config.name_any(),
+            uid: config.uid().unwrap_or_default(),
+            resource_version,
+        }
+    }
+}
 
 /// What came of writing a status.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// The config as it is stored now.
-    Done(Box<WolConfig>),
+    /// It is stored, as this resource version.
+    Done(Option<String>),
     /// The config was changed, deleted or made anew since: the watch tells.
     Outdated,
     /// The API server refused it or did not answer.
@@ -60,113 +74,145 @@ pub struct Writer {
     events: Events,
     directory: Arc<Directory>,
     writes: Family<By, Counter>,
+    conflicts: Gauge,
+    /// The last trouble, which is told once.
+    trouble: Option<String>,
 }
 
 impl Writer {
     /// A writer that finds the VMs to tell of a conflict in `directory`.
     #[must_use]
     pub fn new(client: Client, events: Events, directory: Arc<Directory>) -> Self {
-        let writes = Family::default();
+        let writes = Family::<By, Counter>::default();
         for outcome in [Outcome::Done, Outcome::Outdated, Outcome::Failed] {
-            drop(Family::<By, Counter>::get_or_create(&writes, &by(outcome)));
+            drop(writes.get_or_create(&by(outcome)));
         }
         Self {
             api: Api::all(client),
             events,
             directory,
             writes,
+            conflicts: Gauge::default(),
+            trouble: None,
         }
     }
 
-    /// Makes its metric known.
+    /// Makes its metrics known.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "status_writes",
             "Statuses of WolConfigs written, by what came of it",
             self.writes.clone(),
         );
+        registry.register(
+            "mac_conflicts",
+            "MAC addresses that several VMs have, so that none of them is woken; each WolConfig's count, on the leader",
+            self.conflicts.clone(),
+        );
     }
 
-    /// Writes the status of a config.
-    pub(super) async fn write(&self, config: &WolConfig, status: &WolConfigStatus) -> Written {
-        let written = self.patch(config, status).await;
-        let outcome = match &written {
-            Written::Done(written) => {
-                self.tell(config, written, status);
-                Outcome::Done
+    /// Shows how many conflicts there are.
+    pub(super) fn conflicts(&self, count: usize) {
+        self.conflicts.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Shows nothing any more: another replica does.
+    pub(super) fn rest(&self) {
+        self.conflicts.set(0);
+    }
+
+    /// Writes the status of a config in the place of the `present` one.
+    pub(super) async fn write(
+        &mut self,
+        target: &Target,
+        present: &WolConfigStatus,
+        status: &WolConfigStatus,
+    ) -> Written {
+        let (written, outcome) = match self.patch(target, status).await {
+            Ok(Some(config)) => {
+                self.trouble = None;
+                let version = config.resource_version();
+                self.tell(target, present, status);
+                (Written::Done(version), Outcome::Done)
             }
-            Written::Outdated => Outcome::Outdated,
-            Written::Failed => Outcome::Failed,
+            Ok(None) => (Written::Outdated, Outcome::Outdated),
+            Err(error) => {
+                self.complain(&target.name, error);
+                (Written::Failed, Outcome::Failed)
+            }
         };
         self.writes.get_or_create(&by(outcome)).inc();
         written
     }
 
-    async fn patch(&self, config: &WolConfig, status: &WolConfigStatus) -> Written {
-        let Some(name) = config.metadata.name.as_deref() else {
-            return Written::Outdated;
-        };
+    /// None where the config was changed, deleted or made anew since, so that it does not get this
+    /// status.
+    async fn patch(
+        &self,
+        target: &Target,
+        status: &WolConfigStatus,
+    ) -> Result<Option<WolConfig>, String> {
         // Whose field lastWake is, is written elsewhere.
         let own = WolConfigStatus {
             last_wake: None,
             ..status.clone()
         };
-        let patch = json!({
-            "apiVersion": "wol.pillon.org/v1beta1",
-            "kind": "WolConfig",
-            // A config that was changed or made anew since does not get this status.
-            "metadata": {"resourceVersion": config.metadata.resource_version},
-            "status": own,
-        });
-        let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(patch));
-        let error = match timeout(CALL, self.api.patch_status(name, &params, &patch)).await {
-            Ok(Ok(written)) => return Written::Done(Box::new(written)),
-            Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => {
-                return Written::Outdated;
-            }
-            Ok(Err(error)) => chain(&error),
-            Err(_) => format!("no answer within {CALL:?}"),
-        };
-        tracing::warn!(
-            config = name,
-            error,
-            "cannot write the status of a WolConfig"
-        );
-        Written::Failed
+        let patch = Patch::Apply(applied(target.resource_version.as_deref(), &own));
+        let params = PatchParams::apply(MANAGER).force();
+        let answer = self.api.patch_status(&target.name, &params, &patch);
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(config)) => Ok(Some(config)),
+            Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => Ok(None),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        }
+    }
+
+    fn complain(&mut self, config: &str, error: String) {
+        if self.trouble.as_ref() != Some(&error) {
+            tracing::warn!(
+                config,
+                error,
+                "cannot write the status of a WolConfig; wakes are served nevertheless"
+            );
+            self.trouble = Some(error);
+        }
     }
 
     /// Tells of what the status says for the first time and somebody has to mend: on the config,
-    /// and on the VMs.
-    fn tell(&self, before: &WolConfig, config: &WolConfig, status: &WolConfigStatus) {
+    /// and on the VMs, as far as there is room for so many Events.
+    fn tell(&self, target: &Target, present: &WolConfigStatus, status: &WolConfigStatus) {
         let now = Instant::now().into_std();
-        let events = &self.events;
-        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         let about = ConfigRef {
-            name: text(&config.metadata.name),
-            uid: text(&config.metadata.uid),
-            resource_version: text(&config.metadata.resource_version),
+            name: (*target.name).into(),
+            uid: (*target.uid).into(),
+            resource_version: target
+                .resource_version
+                .as_deref()
+                .unwrap_or_default()
+                .into(),
         };
-        let known = before.status.clone().unwrap_or_default();
-        for conflict in &status.conflicts {
-            if known.conflicts.contains(conflict) {
-                continue;
+        for (reason, event) in [
+            (SHARED_ADDRESS, ConfigReason::MacConflict),
+            (INVALID_FIELDS, ConfigReason::Rejected),
+        ] {
+            let (before, message) = (message(present, reason), message(status, reason));
+            if let Some(message) = message.filter(|message| before != Some(message)) {
+                self.events.config(&about, event, message.into(), now);
             }
+        }
+        let news = status.conflicts.iter();
+        for conflict in news.filter(|conflict| !present.conflicts.contains(conflict)) {
             let vms = conflict.vms.join(" and ");
             let message = format!(
                 "{} is the MAC address of {vms}, so that a packet wakes none of them",
                 conflict.mac_address
             );
-            events.config(&about, ConfigReason::MacConflict, message.clone(), now);
             let keys = conflict.vms.iter().filter_map(|vm| vm.split_once('/'));
             let keys = keys.map(|(namespace, name)| VmKey::new(namespace, name));
             for vm in keys.filter_map(|key| self.directory.vm(&key)) {
-                events.conflict(&vm, message.clone(), now);
+                self.events.conflict(&vm, message.clone(), now);
             }
-        }
-        if let Some(message) = rejected(status)
-            && rejected(&known) != Some(message)
-        {
-            events.config(&about, ConfigReason::Rejected, message.into(), now);
         }
     }
 }
@@ -177,8 +223,9 @@ fn by(outcome: Outcome) -> By {
     }
 }
 
-fn rejected(status: &WolConfigStatus) -> Option<&str> {
+/// What the condition with this reason says.
+fn message<'a>(status: &'a WolConfigStatus, reason: &str) -> Option<&'a str> {
     let mut conditions = status.conditions.iter();
-    let own = conditions.find(|condition| condition.reason == INVALID_FIELDS)?;
+    let own = conditions.find(|condition| condition.reason == reason)?;
     Some(&own.message)
 }

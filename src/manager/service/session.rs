@@ -342,14 +342,20 @@ impl Session {
             return;
         };
         let failed = status.listeners.iter().filter(|l| !l.error.is_empty());
+        let refused = !status.accepted && status.message.is_empty();
+        let message = if refused {
+            "it refuses, and does not say why"
+        } else {
+            &status.message
+        };
         let trouble = Trouble {
-            message: cut(&status.message),
+            message: cut(message),
             listeners: failed
                 .map(|listener| (cut(&listener.name), cut(&listener.error)))
                 .take(MAX_LISTENERS)
                 .collect(),
         };
-        let trouble = (!status.accepted || trouble.is_any()).then_some(trouble);
+        let trouble = Some(trouble).filter(Trouble::is_any);
         let (node, generation) = (&**membership.node(), status.generation);
         match &trouble {
             None => tracing::info!(node, generation, "agent configured"),
@@ -361,7 +367,7 @@ impl Session {
                 "agent could not do all that was asked"
             ),
         }
-        membership.configured(status.accepted.then_some(generation), trouble);
+        membership.answered(generation, status.accepted, trouble);
     }
 
     fn ack(&mut self, (seq, answer): (u64, Answer)) -> manager_message::Body {

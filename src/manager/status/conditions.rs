@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Facts;
 use crate::{
     crd::{
-        WolConfig,
+        WolConfig, WolConfigStatus,
         status::{AgentStatus, ConditionType},
     },
     manager::grant::Problem,
@@ -18,6 +18,11 @@ const MAX_NAMED: usize = 3;
 
 /// The reason of `Degraded` where a part of the config makes no sense.
 pub const INVALID_FIELDS: &str = "InvalidFields";
+
+/// The reason of `MACConflict` where there is one.
+pub const SHARED_ADDRESS: &str = "SharedAddress";
+/// The reason of `Ready` where nobody hears packets.
+const NO_AGENTS: &str = "NoAgents";
 
 /// What a condition says.
 struct Verdict {
@@ -44,75 +49,93 @@ impl Verdict {
     }
 }
 
-/// All conditions, in the order of their types.
-pub(super) fn conditions(
-    config: &WolConfig,
-    facts: &Facts<'_>,
-    agents: &AgentStatus,
-    now: &Time,
-) -> Vec<Condition> {
-    let all = [
-        (ConditionType::Ready, ready(facts, agents)),
-        (ConditionType::Degraded, degraded(facts, agents)),
-        (ConditionType::MacConflict, mac_conflict(facts)),
-        (ConditionType::CacheStale, cache_stale(facts)),
-        (ConditionType::AgentFieldsIgnored, agent_fields(config)),
-        (ConditionType::KubeVirtMissing, kubevirt_missing(facts)),
-    ];
-    all.into_iter()
-        .map(|(kind, verdict)| condition(config, kind, verdict, now))
-        .collect()
+/// What the conditions are judged by.
+pub(super) struct Judge<'a> {
+    pub(super) config: &'a WolConfig,
+    pub(super) present: &'a WolConfigStatus,
+    pub(super) facts: &'a Facts<'a>,
+    pub(super) agents: &'a AgentStatus,
+    /// Nodes with trouble, of which `agents` names the first.
+    pub(super) troubled: usize,
 }
 
-/// The time of its last transition stays where it does not change its mind.
-fn condition(config: &WolConfig, kind: ConditionType, verdict: Verdict, now: &Time) -> Condition {
-    let kind = kind.as_str();
-    let status = if verdict.holds { "True" } else { "False" };
-    let present = config.status.iter().flat_map(|status| &status.conditions);
-    let since = present
-        .filter(|condition| condition.type_ == kind && condition.status == status)
-        .map(|condition| condition.last_transition_time.clone())
-        .next();
-    Condition {
-        type_: kind.into(),
-        status: status.into(),
-        reason: verdict.reason.into(),
-        message: verdict.message,
-        observed_generation: config.metadata.generation,
-        last_transition_time: since.unwrap_or_else(|| now.clone()),
+impl Judge<'_> {
+    /// All conditions, in the order of their types.
+    pub(super) fn conditions(&self, now: &Time) -> Vec<Condition> {
+        let all = [
+            (ConditionType::Ready, self.ready()),
+            (ConditionType::Degraded, self.degraded()),
+            (ConditionType::MacConflict, mac_conflict(self.facts)),
+            (ConditionType::CacheStale, cache_stale(self.facts)),
+            (ConditionType::AgentFieldsIgnored, agent_fields(self.config)),
+            (ConditionType::KubeVirtMissing, kubevirt_missing(self.facts)),
+        ];
+        all.into_iter()
+            .map(|(kind, verdict)| self.condition(kind, verdict, now))
+            .collect()
     }
-}
 
-fn ready(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
-    let locked = facts
-        .problems
-        .iter()
-        .find(|p| matches!(p, Problem::SecureOn(_)));
-    if !facts.kubevirt {
-        Verdict::no("KubeVirtMissing", "the cluster has no VirtualMachines")
-    } else if facts.findings.is_none() {
-        Verdict::no("Invalid", &told(&facts.problems))
-    } else if let Some(problem) = locked {
-        Verdict::no("SecureOnUnsupported", &problem.to_string())
-    } else if agents.connected == 0 && facts.settled {
-        Verdict::no("NoAgents", "no agent is connected, so no packet is heard")
-    } else {
-        Verdict::yes("Serving", "packets wake the VMs that have a mapping")
+    /// The time of its last transition stays where it does not change its mind.
+    fn condition(&self, kind: ConditionType, verdict: Verdict, now: &Time) -> Condition {
+        let status = if verdict.holds { "True" } else { "False" };
+        let present = self
+            .present(kind)
+            .filter(|present| present.status == status);
+        let since = present.map(|present| present.last_transition_time.clone());
+        Condition {
+            type_: kind.as_str().into(),
+            status: status.into(),
+            reason: verdict.reason.into(),
+            message: verdict.message,
+            observed_generation: self.config.metadata.generation,
+            last_transition_time: since.unwrap_or_else(|| now.clone()),
+        }
     }
-}
 
-fn degraded(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
-    if !facts.problems.is_empty() {
-        Verdict::yes(INVALID_FIELDS, told(&facts.problems))
-    } else if !agents.troubled.is_empty() {
-        let nodes = agents.troubled.iter();
-        let named = nodes
-            .take(MAX_NAMED)
-            .map(|node| format!("{}: {}", node.node, node.reason));
-        let all = shortened(&named.collect::<Vec<_>>(), agents.troubled.len());
-        Verdict::yes("AgentsTroubled", all)
-    } else {
-        Verdict::no("AsExpected", "all of it is in force")
+    fn present(&self, kind: ConditionType) -> Option<&Condition> {
+        let mut present = self.present.conditions.iter();
+        present.find(|condition| condition.type_ == kind.as_str())
+    }
+
+    fn ready(&self) -> Verdict {
+        let Self { facts, agents, .. } = self;
+        let problems = &facts.problems;
+        let locked = problems.iter().find(|p| matches!(p, Problem::SecureOn(_)));
+        if !facts.kubevirt {
+            Verdict::no("KubeVirtMissing", "the cluster has no VirtualMachines")
+        } else if facts.findings.is_none() {
+            Verdict::no("Invalid", &told(problems))
+        } else if let Some(problem) = locked {
+            Verdict::no("SecureOnUnsupported", &problem.to_string())
+        } else if let Some(why) = &facts.forbidden {
+            Verdict::no("StartForbidden", why)
+        } else if agents.connected == 0 && (facts.settled || self.lacked_agents()) {
+            let message = "no agent is connected to the manager that writes this, so no packet is \
+                           heard";
+            Verdict::no(NO_AGENTS, message)
+        } else {
+            Verdict::yes("Serving", "packets wake the VMs that have a mapping")
+        }
+    }
+
+    /// Whether there was no agent before this replica began to look.
+    fn lacked_agents(&self) -> bool {
+        let ready = self.present(ConditionType::Ready);
+        ready.is_some_and(|ready| ready.reason == NO_AGENTS)
+    }
+
+    fn degraded(&self) -> Verdict {
+        let (problems, nodes) = (&self.facts.problems, &self.agents.troubled);
+        if !problems.is_empty() {
+            Verdict::yes(INVALID_FIELDS, told(problems))
+        } else if self.troubled > 0 {
+            let named = nodes.iter().take(MAX_NAMED);
+            let named = named.map(|node| format!("{}: {}", node.node, node.reason));
+            let named: Vec<String> = named.collect();
+            Verdict::yes("AgentsTroubled", shortened(&named, self.troubled))
+        } else {
+            Verdict::no("AsExpected", "all of it is in force")
+        }
     }
 }
 

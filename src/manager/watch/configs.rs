@@ -12,6 +12,7 @@ use crate::{
     manager::{
         config::{Finding, Plan, Windows, plan},
         directory::Directory,
+        grant::Grant,
     },
     settings::Settings,
 };
@@ -20,9 +21,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct InForce {
     /// All that can be read, by name.
-    pub configs: BTreeMap<String, WolConfig>,
+    pub configs: BTreeMap<String, Arc<WolConfig>>,
+    /// One per usable config.
+    pub grants: Arc<[Grant]>,
     /// What is wrong with them.
-    pub findings: Vec<Finding>,
+    pub findings: Arc<[Finding]>,
 }
 
 /// Brings changes of configs to the directory and the agents.
@@ -34,9 +37,9 @@ pub(super) struct Configs {
     pub(super) gate: Gate,
     pub(super) metrics: Metrics,
     /// The list under way.
-    pub(super) listed: BTreeMap<String, Option<WolConfig>>,
+    pub(super) listed: BTreeMap<String, Option<Arc<WolConfig>>>,
     /// All configs by name; none for one that cannot be read.
-    pub(super) known: BTreeMap<String, Option<WolConfig>>,
+    pub(super) known: BTreeMap<String, Option<Arc<WolConfig>>>,
 }
 
 impl Configs {
@@ -52,7 +55,10 @@ impl Configs {
             News::Event(Event::Apply(config)) => {
                 let (name, config) = read(config);
                 let before = self.known.insert(name, config.clone());
-                self.publish(!is_same_spec(before.flatten().as_ref(), config.as_ref()));
+                self.publish(!is_same_spec(
+                    before.flatten().as_deref(),
+                    config.as_deref(),
+                ));
             }
             News::Event(Event::Delete(config)) => {
                 self.known.remove(&config.name_any());
@@ -62,7 +68,7 @@ impl Configs {
     }
 
     /// The list is complete.
-    fn replace(&mut self, listed: BTreeMap<String, Option<WolConfig>>) {
+    fn replace(&mut self, listed: BTreeMap<String, Option<Arc<WolConfig>>>) {
         if self.gate.is_open() && listed == self.known {
             return;
         }
@@ -72,37 +78,44 @@ impl Configs {
     }
 
     /// Puts the configs into force: fetched by the watch, planned by [`plan`], applied to the
-    /// directory and the agents. Where only a status changed, there is nothing to apply.
+    /// directory and the agents. Where only a status changed, there is nothing to plan or apply.
     fn publish(&self, apply: bool) {
-        let readable: BTreeMap<String, WolConfig> = self
-            .known
-            .iter()
-            .filter_map(|(name, config)| Some((name.clone(), config.clone()?)))
-            .collect();
+        let readable = self.known.iter();
+        let readable = readable.filter_map(|(name, config)| Some((name.clone(), config.clone()?)));
+        let configs: BTreeMap<String, Arc<WolConfig>> = readable.collect();
+        let unreadable = self.known.len() - configs.len();
+        self.metrics.unreadable(Watched::WolConfigs, unreadable);
+        let (grants, findings) = if apply {
+            self.apply(plan(&configs, self.windows))
+        } else {
+            let before = self.in_force.borrow();
+            (before.grants.clone(), before.findings.clone())
+        };
+        self.in_force.send_replace(Arc::new(InForce {
+            configs,
+            grants,
+            findings,
+        }));
+    }
+
+    fn apply(&self, plan: Plan) -> (Arc<[Grant]>, Arc<[Finding]>) {
         let Plan {
             grants,
             settings,
             problems,
-        } = plan(&readable, self.windows);
-        if apply {
-            self.log(&problems, &settings);
-            self.directory.set_grants(grants);
-            self.settings.send_if_modified(|(generation, current)| {
-                let differs = *generation == 0 || **current != settings;
-                if differs {
-                    *generation += 1;
-                    *current = Arc::new(settings);
-                }
-                differs
-            });
-        }
+        } = plan;
+        self.log(&problems, &settings);
         self.metrics.problems(problems.len());
-        self.metrics
-            .unreadable(Watched::WolConfigs, self.known.len() - readable.len());
-        self.in_force.send_replace(Arc::new(InForce {
-            configs: readable,
-            findings: problems,
-        }));
+        self.directory.set_grants(grants.clone());
+        self.settings.send_if_modified(|(generation, current)| {
+            let differs = *generation == 0 || **current != settings;
+            if differs {
+                *generation += 1;
+                *current = Arc::new(settings);
+            }
+            differs
+        });
+        (grants, problems.into())
     }
 
     fn log(&self, problems: &[Finding], settings: &Settings) {
@@ -134,12 +147,12 @@ fn is_same_spec(before: Option<&WolConfig>, after: Option<&WolConfig>) -> bool {
     }
 }
 
-fn read(config: DeserializeGuard<WolConfig>) -> (String, Option<WolConfig>) {
+fn read(config: DeserializeGuard<WolConfig>) -> (String, Option<Arc<WolConfig>>) {
     let name = config.name_any();
     match config.0 {
         Ok(mut config) => {
             config.metadata.managed_fields = None;
-            (name, Some(config))
+            (name, Some(Arc::new(config)))
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
