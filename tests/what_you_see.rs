@@ -59,6 +59,10 @@ async fn what_the_page_shows_is_what_is_printed() {
             kubectl.run(&cluster, &words)
         };
         if !shows(&shown, &printed) {
+            let lines = printed
+                .lines()
+                .map(|line| line.trim_end().to_owned() + "\n");
+            let printed: String = lines.collect();
             wrong += &format!("```console\n$ {command}\n{printed}```\n\n");
         }
     }

@@ -153,7 +153,8 @@ impl Writer {
             }
             let vms = conflict.vms.join(" and ");
             let message = format!(
-                "{} is the MAC address of {vms}, so that a packet wakes none of them",
+                "{} is the MAC address of {vms}, so that a packet wakes none of them; give each its \
+                 own, or name the one that is meant in explicitMappings of a WolConfig",
                 conflict.mac_address
             );
             events.config(&about, ConfigReason::MacConflict, message.clone(), now);

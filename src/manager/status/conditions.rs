@@ -19,6 +19,8 @@ const MAX_NAMED: usize = 3;
 /// The reason of `Degraded` where a part of the config makes no sense.
 pub const INVALID_FIELDS: &str = "InvalidFields";
 
+const NO_KUBEVIRT: &str = "the API server does not know VirtualMachines; install KubeVirt";
+
 /// What a condition says.
 struct Verdict {
     holds: bool,
@@ -89,15 +91,19 @@ fn ready(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
         .iter()
         .find(|p| matches!(p, Problem::SecureOn(_)));
     if !facts.kubevirt {
-        Verdict::no("KubeVirtMissing", "the cluster has no VirtualMachines")
+        Verdict::no("KubeVirtMissing", NO_KUBEVIRT)
     } else if facts.findings.is_none() {
         Verdict::no("Invalid", &told(&facts.problems))
     } else if let Some(problem) = locked {
         Verdict::no("SecureOnUnsupported", &problem.to_string())
     } else if agents.connected == 0 && facts.settled {
-        Verdict::no("NoAgents", "no agent is connected, so no packet is heard")
+        let message = "no agent is connected, so no packet is heard; look at the agents' pods and \
+                       their logs";
+        Verdict::no("NoAgents", message)
     } else {
-        Verdict::yes("Serving", "packets wake the VMs that have a mapping")
+        let message = "packets that this config allows wake the VMs that it selects, but for those \
+                       in conflicts and unwakeable";
+        Verdict::yes("Serving", message)
     }
 }
 
@@ -112,7 +118,10 @@ fn degraded(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
         let all = shortened(named.collect(), agents.troubled.len());
         Verdict::yes("AgentsTroubled", all)
     } else {
-        Verdict::no("AsExpected", "all of it is in force")
+        Verdict::no(
+            "AsExpected",
+            "no part of this config is invalid, and no agent has trouble with it",
+        )
     }
 }
 
@@ -135,7 +144,10 @@ fn mac_conflict(facts: &Facts<'_>) -> Verdict {
     let all = shortened(named.collect(), found.conflicts_total);
     Verdict::yes(
         "SharedAddress",
-        format!("none of these VMs is woken: {all}"),
+        format!(
+            "no packet wakes these VMs until each has an address of its own, or explicitMappings \
+             names the one that is meant: {all}"
+        ),
     )
 }
 
@@ -163,10 +175,9 @@ fn agent_fields(config: &WolConfig) -> Verdict {
 
 fn kubevirt_missing(facts: &Facts<'_>) -> Verdict {
     if facts.kubevirt {
-        Verdict::no("Installed", "the cluster has VirtualMachines")
+        Verdict::no("Installed", "the API server knows VirtualMachines")
     } else {
-        let message = "the API server does not know VirtualMachines; install KubeVirt";
-        Verdict::yes("NotInstalled", message)
+        Verdict::yes("NotInstalled", NO_KUBEVIRT)
     }
 }
 
