@@ -103,7 +103,7 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    Manager::new(options, client, grpc, token).run(admin).await
+    Manager::new(&options, client, grpc, token).run(admin).await
 }
 
 /// What writes the status of the configs, on the leader.
@@ -165,7 +165,7 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(options: Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
+    fn new(options: &Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
         let mut registry = telemetry::registry();
         let client = cluster::counted(client, &mut registry);
         let metrics = Metrics::new(&mut registry);
@@ -205,7 +205,7 @@ impl Manager {
         let writer = Writer::new(client.clone(), events, watch.directory.clone());
         writer.register(&mut registry);
         let sessions = agents.sessions.clone();
-        let status = Status::new(&options, &client, &watch, (sessions, writer));
+        let status = Status::new(options, &client, &watch, (sessions, writer));
         status.elector.register(&mut registry);
         Self {
             registry,

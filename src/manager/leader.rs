@@ -157,14 +157,15 @@ impl Elector {
             Err(error) => (before, Some(error)),
         };
         if trouble != self.trouble {
-            match &trouble {
-                Some(error) => tracing::warn!(
+            if let Some(error) = &trouble {
+                tracing::warn!(
                     namespace = self.api.namespace(),
                     error,
                     "cannot take part in the election of a leader, which writes the status of the \
                      WolConfigs; wakes are served nevertheless"
-                ),
-                None => tracing::info!("takes part in the election of a leader again"),
+                );
+            } else {
+                tracing::info!("takes part in the election of a leader again");
             }
             self.trouble = trouble;
         }

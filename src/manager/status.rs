@@ -44,7 +44,7 @@ pub struct Facts<'a> {
     pub settled: bool,
     /// The agents' DaemonSet, where there is one.
     pub daemon_set: Option<DaemonSetSeen>,
-    /// Whether the API server knows VirtualMachines.
+    /// Whether the API server knows `VirtualMachines`.
     pub kubevirt: bool,
     /// Whether what is known is older than this config allows.
     pub stale: bool,

@@ -89,7 +89,7 @@ fn make(change: Change, number: usize, directory: &Directory, census: &mut Censu
         Change::Apply(vm) => {
             let before = directory.vm(&vm.key);
             let vm = directory.apply(version(&number.to_string(), *vm), Instant::now());
-            dirty.changed(before.as_ref(), &vm.expect("it is a new version"));
+            dirty.changed(before.as_ref(), &vm.unwrap());
         }
         Change::Delete(name) => {
             if let Some(gone) = directory.delete(&VmKey::new("shop", name)) {

@@ -115,7 +115,7 @@ fn degraded(facts: &Facts<'_>, agents: &AgentStatus) -> Verdict {
         let named = nodes
             .take(MAX_NAMED)
             .map(|node| format!("{}: {}", node.node, node.reason));
-        let all = shortened(named.collect(), agents.troubled.len());
+        let all = shortened(&named.collect::<Vec<_>>(), agents.troubled.len());
         Verdict::yes("AgentsTroubled", all)
     } else {
         Verdict::no(
@@ -141,7 +141,7 @@ fn mac_conflict(facts: &Facts<'_>) -> Verdict {
             .collect();
         format!("{mac} is that of {}", vms.join(" and "))
     });
-    let all = shortened(named.collect(), found.conflicts_total);
+    let all = shortened(&named.collect::<Vec<_>>(), found.conflicts_total);
     Verdict::yes(
         "SharedAddress",
         format!(
@@ -188,10 +188,10 @@ fn told(problems: &[&Problem]) -> String {
             |cause| format!("{problem}: {cause}"),
         )
     });
-    shortened(named.collect(), problems.len())
+    shortened(&named.collect::<Vec<_>>(), problems.len())
 }
 
-fn shortened(named: Vec<String>, total: usize) -> String {
+fn shortened(named: &[String], total: usize) -> String {
     let more = total.saturating_sub(named.len());
     let text = named.join("; ");
     if more == 0 {
