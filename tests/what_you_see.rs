@@ -50,7 +50,7 @@ async fn what_the_page_shows_is_what_is_printed() {
         return;
     };
     let case = case::prepare(&cluster).await;
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for Block { command, shown } in blocks(PAGE) {
         let printed = if command == case::LOG {
             case.wakes()
@@ -63,12 +63,13 @@ async fn what_the_page_shows_is_what_is_printed() {
                 .lines()
                 .map(|line| line.trim_end().to_owned() + "\n");
             let printed: String = lines.collect();
-            wrong += &format!("```console\n$ {command}\n{printed}```\n\n");
+            wrong.push(format!("```console\n$ {command}\n{printed}```\n"));
         }
     }
     assert!(
         wrong.is_empty(),
         "docs/what-you-see.md shows what is not printed. Printed is this, of which the page may \
-         replace lines by one line of `...`:\n\n{wrong}"
+         replace lines by one line of `...`:\n\n{}",
+        wrong.join("\n")
     );
 }
