@@ -4,53 +4,27 @@
 
 mod common;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::Path;
 
 use common::{
     cluster::Cluster,
+    kubectl::Kubectl,
     kubevirt::vm::{RunStrategy, vm},
-    skip::skipped,
 };
-
-/// kubectl lies beside the programs of a real API server.
-fn kubectl() -> Option<PathBuf> {
-    let folder = std::env::var_os("KUBEBUILDER_ASSETS");
-    let program = folder.map(|folder| Path::new(&folder).join("kubectl"));
-    let found = program.filter(|program| program.is_file());
-    if found.is_none() {
-        skipped("KUBEBUILDER_ASSETS names no directory with kubectl");
-    }
-    found
-}
 
 #[allow(clippy::too_many_lines, reason = "one session of a person at a shell")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_gets_describes_and_applies() {
-    let Some(program) = kubectl() else { return };
+    let Some(kubectl) = Kubectl::find() else {
+        return;
+    };
     let cluster = Cluster::stand_in(Path::new(env!("CARGO_BIN_EXE_kubevirt-wol"))).await;
     cluster.namespace("home").await;
     cluster
         .kubevirt
         .add(&vm("home", "desktop").mac("52:54:00:00:00:01"))
         .await;
-    let cache = tempfile::tempdir().unwrap();
-    let run = |args: &[&str]| {
-        let output = Command::new(&program)
-            .args(args)
-            .args(["--cache-dir", cache.path().to_str().unwrap()])
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "kubectl {args:?}: {errors}");
-        assert_eq!(errors, "", "kubectl {args:?} warns");
-        text
-    };
+    let run = |args: &[&str]| kubectl.run(&cluster, args);
     let has = |text: &str, words: &[&str]| {
         for word in words {
             assert!(text.contains(word), "{word} is not in:\n{text}");
@@ -83,7 +57,7 @@ async fn kubectl_gets_describes_and_applies() {
         &["NAMESPACE", "STATUS", "desktop", "Stopped"],
     );
 
-    let file = cache.path().join("vm.json");
+    let file = kubectl.folder().join("vm.json");
     let manifest = vm("home", "laptop")
         .mac("52:54:00:00:00:02")
         .run_strategy(RunStrategy::Halted)

@@ -234,11 +234,15 @@ impl Obstacle {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Missing => "it does not exist yet",
+            Self::Missing => "a mapping names it, and it does not exist yet",
             Self::NoMac => {
-                "no interface in its spec has a macAddress, so it has another one at each boot"
+                "no interface in its spec has a macAddress, so that it has another one at each \
+                 boot; set one"
             }
-            Self::BadMac => "no macAddress in its spec is one that a packet can name",
+            Self::BadMac => {
+                "no macAddress in its spec is one that a packet can name; set a unicast \
+                 address"
+            }
             Self::Always => "runStrategy Always: KubeVirt keeps it on, so there is nothing to wake",
             Self::Once => {
                 "runStrategy Once: KubeVirt never starts it again; use Manual or RerunOnFailure"

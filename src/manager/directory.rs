@@ -99,7 +99,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoConfig => "no WolConfig selects it",
-            Self::Source => "no WolConfig that selects it allows this interface and sender",
+            Self::Source => {
+                "no WolConfig that selects it allows this sender and interface (sourceRanges, \
+                 interfaces)"
+            }
             Self::Password => "the WolConfigs that select it want a SecureOn password",
             Self::Receiver => "it is the receiving end of a migration",
         })

@@ -22,6 +22,8 @@ use serde_json::Value;
 pub struct Line {
     /// When it was read.
     pub at: Instant,
+    /// As it was written.
+    pub text: String,
     /// The JSON object, or a string where the line is none.
     pub value: Value,
 }
@@ -191,9 +193,10 @@ fn text(lines: &[Line]) -> String {
 
 fn follow(stderr: ChildStderr, log: &Log) {
     for text in BufReader::new(stderr).lines().map_while(Result::ok) {
-        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let value = serde_json::from_str(&text).unwrap_or_else(|_| text.as_str().into());
         log.lock().0.push(Line {
             at: Instant::now(),
+            text,
             value,
         });
         log.more.notify_all();

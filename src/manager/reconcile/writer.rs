@@ -205,7 +205,8 @@ impl Writer {
         for conflict in news.filter(|conflict| !present.conflicts.contains(conflict)) {
             let vms = conflict.vms.join(" and ");
             let message = format!(
-                "{} is the MAC address of {vms}, so that a packet wakes none of them",
+                "{} is the MAC address of {vms}, so that a packet wakes none of them; give each its \
+                 own, or name the one that is meant in explicitMappings of a WolConfig",
                 conflict.mac_address
             );
             let keys = conflict.vms.iter().filter_map(|vm| vm.split_once('/'));

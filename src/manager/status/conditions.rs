@@ -23,6 +23,7 @@ pub const INVALID_FIELDS: &str = "InvalidFields";
 pub const SHARED_ADDRESS: &str = "SharedAddress";
 /// The reason of `Ready` where nobody hears packets.
 const NO_AGENTS: &str = "NoAgents";
+const NO_KUBEVIRT: &str = "the API server does not know VirtualMachines; install KubeVirt";
 
 /// What a condition says.
 struct Verdict {
@@ -102,7 +103,7 @@ impl Judge<'_> {
         let problems = &facts.problems;
         let locked = problems.iter().find(|p| matches!(p, Problem::SecureOn(_)));
         if !facts.kubevirt {
-            Verdict::no("KubeVirtMissing", "the cluster has no VirtualMachines")
+            Verdict::no("KubeVirtMissing", NO_KUBEVIRT)
         } else if facts.findings.is_none() {
             Verdict::no("Invalid", &told(problems))
         } else if let Some(problem) = locked {
@@ -111,10 +112,12 @@ impl Judge<'_> {
             Verdict::no("StartForbidden", why)
         } else if agents.connected == 0 && (facts.settled || self.lacked_agents()) {
             let message = "no agent is connected to the manager that writes this, so no packet is \
-                           heard";
+                           heard; look at the agents' pods and their logs";
             Verdict::no(NO_AGENTS, message)
         } else {
-            Verdict::yes("Serving", "packets wake the VMs that have a mapping")
+            let message = "packets that this config allows wake the VMs that it selects, but for \
+                           those in conflicts and unwakeable";
+            Verdict::yes("Serving", message)
         }
     }
 
@@ -134,7 +137,8 @@ impl Judge<'_> {
             let named: Vec<String> = named.collect();
             Verdict::yes("AgentsTroubled", shortened(&named, self.troubled))
         } else {
-            Verdict::no("AsExpected", "all of it is in force")
+            let message = "no part of this config is invalid, and no agent has trouble with it";
+            Verdict::no("AsExpected", message)
         }
     }
 }
@@ -157,8 +161,11 @@ fn mac_conflict(facts: &Facts<'_>) -> Verdict {
     });
     let all = shortened(&named.collect::<Vec<_>>(), found.conflicts_total);
     Verdict::yes(
-        "SharedAddress",
-        format!("none of these VMs is woken: {all}"),
+        SHARED_ADDRESS,
+        format!(
+            "no packet wakes these VMs until each has an address of its own, or explicitMappings \
+             names the one that is meant: {all}"
+        ),
     )
 }
 
@@ -186,10 +193,9 @@ fn agent_fields(config: &WolConfig) -> Verdict {
 
 fn kubevirt_missing(facts: &Facts<'_>) -> Verdict {
     if facts.kubevirt {
-        Verdict::no("Installed", "the cluster has VirtualMachines")
+        Verdict::no("Installed", "the API server knows VirtualMachines")
     } else {
-        let message = "the API server does not know VirtualMachines; install KubeVirt";
-        Verdict::yes("NotInstalled", message)
+        Verdict::yes("NotInstalled", NO_KUBEVIRT)
     }
 }
 
