@@ -231,6 +231,7 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
     let expected = [
         "agents",
         "configs",
+        "daemon set",
         "events",
         "last wakes",
         "leader",

@@ -326,3 +326,49 @@ fn is_deleted(status: &kube::core::Status) -> bool {
     let kind = status.details.as_ref().map(|details| &*details.kind);
     status.code == 404 && kind == Some("leases")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leadership_that_is_not_renewed_ends_by_itself() {
+        let (held, mut leadership) = Leadership::channel();
+        assert!(!leadership.holds());
+        held.send_replace(Some(Instant::now() + 10 * SECOND));
+        leadership.changed_from(false).await;
+        assert!(leadership.holds());
+        let began = Instant::now();
+        leadership.changed_from(true).await;
+        assert_eq!(began.elapsed(), 10 * SECOND);
+        assert!(!leadership.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_is_no_change_and_a_loss_is_one_at_once() {
+        let (held, mut leadership) = Leadership::channel();
+        held.send_replace(Some(Instant::now() + 10 * SECOND));
+        let renew = async {
+            for _ in 0..5 {
+                tokio::time::sleep(2 * SECOND).await;
+                held.send_replace(Some(Instant::now() + 10 * SECOND));
+            }
+            held.send_replace(None);
+        };
+        let began = Instant::now();
+        tokio::join!(renew, leadership.changed_from(true));
+        assert_eq!(began.elapsed(), 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_before_it_is_asked_for_is_not_missed() {
+        let (held, mut leadership) = Leadership::channel();
+        // What the asker acted on is over by the time that it asks.
+        held.send_replace(Some(Instant::now() + 10 * SECOND));
+        let began = Instant::now();
+        leadership.changed_from(false).await;
+        assert!(began.elapsed().is_zero());
+    }
+}

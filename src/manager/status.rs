@@ -203,13 +203,18 @@ fn small(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// The body of a server-side apply of a part of a status.
+/// The body of a server-side apply of a part of a status; with a resource version, to that version
+/// and no other.
 #[must_use]
 pub fn applied(resource_version: Option<&str>, status: &impl Serialize) -> Value {
+    let metadata = resource_version.map_or_else(
+        || json!({}),
+        |resource_version| json!({"resourceVersion": resource_version}),
+    );
     json!({
         "apiVersion": "wol.pillon.org/v1beta1",
         "kind": "WolConfig",
-        "metadata": {"resourceVersion": resource_version},
+        "metadata": metadata,
         "status": status,
     })
 }

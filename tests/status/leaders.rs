@@ -26,6 +26,16 @@ fn leads(manager: &Manager) -> bool {
     manager.metric("kubevirt_wol_leader") > 0.5
 }
 
+/// Statuses that a manager wrote, or tried to.
+fn written(manager: &Manager) -> f64 {
+    let results = ["done", "failed", "outdated"].map(|result| {
+        manager.metric(&format!(
+            "kubevirt_wol_status_writes_total{{result=\"{result}\"}}"
+        ))
+    });
+    results.iter().sum()
+}
+
 /// Waits until one of the managers leads, and says which.
 async fn leader(managers: &[Manager]) -> usize {
     let mut leading = 0;
@@ -46,6 +56,8 @@ pub(crate) async fn one_replica_leads_and_another_follows_when_it_is_killed(c: &
     let first = leader(&managers).await;
     c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
     status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
+    let others = written(&managers[1 - first]);
+    assert!(others < 0.5, "only the leader writes");
     managers.remove(first).process.signal(Signal::SIGKILL);
     leader(&managers).await;
     c.kubevirt.add(&vm(NS, "other").mac(OTHER)).await;

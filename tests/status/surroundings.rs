@@ -1,21 +1,30 @@
 //! What a config's status tells of what is around it: KubeVirt, the API server, the agents.
 
-use std::net::UdpSocket;
+use std::{net::UdpSocket, time::Duration};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::view::{MAC, NS, condition, config, is, prepared, status};
 use crate::common::{
     apiserver::{Failure, Fault, WatchEnd, When},
-    cluster::Cluster,
+    cluster::{Cluster, SOON},
     kubevirt::vm::vm,
-    process::free_udp,
+    process::{free_tcp, free_udp},
 };
+
+/// Requests of managers for this resource, and nobody else's.
+fn ours(resource: &'static str) -> When {
+    When::matching(move |request| {
+        let agent = request.headers.get("user-agent");
+        let ours = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kubevirt-wol/"));
+        ours && request.uri.path().ends_with(resource)
+    })
+}
 
 pub(crate) async fn a_cluster_without_kubevirt_is_told(c: &Cluster) {
     prepared(c, json!({})).await;
@@ -104,10 +113,24 @@ pub(crate) async fn the_numbers_of_the_daemon_set_are_shown(c: &Cluster) {
             "numberAvailable": 2, "connected": 0, "configured": 0,
         })
     );
+    // A node is lost, or a new one gets no agent: no session tells.
+    let numbers = json!({"status": {"desiredNumberScheduled": 4, "numberReady": 2}});
+    let patched = api
+        .patch_status("kubevirt-wol-agent", &params, &Patch::Merge(numbers))
+        .await;
+    patched.expect("its status is taken");
+    status(c, "default", "the new numbers", |s| {
+        s["agentStatus"]["desiredNumberScheduled"] == 4 && s["agentStatus"]["numberReady"] == 2
+    })
+    .await;
     let gone = api
         .delete("kubevirt-wol-agent", &DeleteParams::default())
         .await;
     gone.expect("it can be deleted");
+    status(c, "default", "no DaemonSet", |s| {
+        s["agentStatus"]["daemonSetName"].is_null()
+    })
+    .await;
 }
 
 pub(crate) async fn a_cache_that_is_too_old_is_told_when_that_can_be_written(c: &Cluster) {
@@ -118,13 +141,8 @@ pub(crate) async fn a_cache_that_is_too_old_is_told_when_that_can_be_written(c: 
     status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
     // VMs alone cannot be watched, so that the status can still be written.
     let Some(server) = c.server() else { return };
-    let ours = When::matching(|request| {
-        let agent = request.headers.get("user-agent");
-        let ours = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kubevirt-wol/"));
-        ours && request.uri.path().ends_with("/virtualmachines")
-    });
     let refused = Fault::Answer(Failure::unauthorized());
-    server.faults().add(ours, refused);
+    server.faults().add(ours("/virtualmachines"), refused);
     server.faults().end_watches(WatchEnd::Clean);
     let seen = status(c, "default", "that it is old", |s| {
         is(s, "CacheStale", "True")
@@ -141,4 +159,21 @@ pub(crate) async fn a_cache_that_is_too_old_is_told_when_that_can_be_written(c: 
         is(s, "CacheStale", "False")
     })
     .await;
+}
+
+pub(crate) async fn who_does_not_know_all_vms_writes_no_status(c: &Cluster) {
+    prepared(c, json!({})).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    // Only the stand-in can be told to fail for one list.
+    let Some(server) = c.server() else { return };
+    let failing = ours("/virtualmachines");
+    let failing = server.faults().add(failing, Fault::internal_error());
+    let manager = c.manager_at(free_tcp(), &[]);
+    manager.process.wait_for("the configs", SOON, |line| {
+        line.message() == "took in the WolConfigs"
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(config(c, "default").await["status"], Value::Null);
+    server.faults().remove(failing);
+    status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
 }
