@@ -309,7 +309,10 @@ async fn a_vm_that_never_runs_is_counted_although_no_other_is_woken() {
     bed.brings(machine(Power::Off, "1"));
     bed.front.report(bed.report());
     tokio::time::sleep(SECOND).await;
-    bed.brings(machine(Power::On, "2"));
+    bed.brings(Vm {
+        running: false,
+        ..machine(Power::On, "2")
+    });
     assert_eq!(bed.outcome().await, Outcome::Started);
     let late = "boots_unseen_total{reason=\"late\"}";
     tokio::time::sleep(9 * MINUTE).await;
