@@ -7,7 +7,7 @@ pub enum Told {
     Written,
     /// The Event that told of it before was brought up to date.
     Updated,
-    /// Another replica had written it.
+    /// It was there: by another replica, or from before a restart.
     Known,
     /// The API server refused it or was away.
     Failed,
