@@ -61,7 +61,7 @@ use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use status::DaemonSetSeen;
-use waker::{Freshness, Front, Tools, Waker};
+use waker::{Forbidden, Freshness, Front, Tools, Waker};
 use watch::Watch;
 
 /// A task that has not taken a turn for so long hangs; each takes one every few seconds.
@@ -117,11 +117,24 @@ struct Leading {
     reconciler: Reconciler,
 }
 
+/// What the leader needs of the other parts.
+struct Others {
+    sessions: Arc<Sessions>,
+    events: Events,
+    listed: Vec<Gate>,
+    forbidden: Forbidden,
+}
+
 impl Leading {
     fn new(
         options: &Options,
         watch: &Watch,
-        (sessions, events, listed): (Arc<Sessions>, Events, Vec<Gate>),
+        Others {
+            sessions,
+            events,
+            listed,
+            forbidden,
+        }: Others,
         registry: &mut Registry,
     ) -> Self {
         let (client, directory) = (&watch.client, &watch.directory);
@@ -138,6 +151,7 @@ impl Leading {
             kubevirt: watch.kubevirt.subscribe(),
             stale: watch.stale.subscribe(),
             daemon_set: seen,
+            forbidden,
             sessions,
             leadership,
         };
@@ -209,7 +223,12 @@ impl Manager {
             token: token.clone(),
         };
         let last_wakes = LastWakeWriter::new(client, last_wakes, watch.in_force.subscribe());
-        let others = (agents.sessions.clone(), events, listed.to_vec());
+        let others = Others {
+            sessions: agents.sessions.clone(),
+            events,
+            listed: listed.to_vec(),
+            forbidden: waker.forbidden(),
+        };
         let leading = Leading::new(options, &watch, others, &mut registry);
         Self {
             registry,

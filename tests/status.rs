@@ -33,6 +33,7 @@ scenarios!(
     selections_follow_labels_and_configs,
     a_cache_that_is_too_old_is_told_when_that_can_be_written,
     who_does_not_know_all_vms_writes_no_status,
+    a_right_that_is_missing_is_told_until_it_is_given,
     agents_that_cannot_listen_are_named,
     the_numbers_of_the_daemon_set_are_shown,
     one_replica_leads_and_another_follows_when_it_is_killed,

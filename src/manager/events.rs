@@ -2,7 +2,8 @@
 //! `WolConfig`, what is wrong with it.
 //!
 //! Repeats of the same trouble are counted, not written: the Event that told it is brought up to
-//! date once a minute at most. Starts are always told.
+//! date once a minute at most. A flood of troubles is told in part, and takes nothing from starts.
+//! Of these as many are told in a second as are made, unless somebody raises `--start-rate`.
 
 mod note;
 mod recent;
@@ -37,11 +38,14 @@ const MAX_WAITING: usize = 256;
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
 /// Troubles remembered for that. One that is forgotten is told anew, as if for the first time.
 const MAX_TROUBLES: usize = 4_096;
-/// Events per second, and Events at once.
-const RATE: u32 = 20;
-const BURST: u32 = 100;
-/// Of the burst, and of the places to wait, what is left to starts.
-const FOR_STARTS: u32 = 50;
+/// Starts told per second, and at once.
+const START_RATE: u32 = 20;
+const START_BURST: u32 = 100;
+/// All else that is told per second, and at once: packets that are refused come without end.
+const TROUBLE_RATE: u32 = 2;
+const TROUBLE_BURST: u32 = 50;
+/// Of the places to wait, what is left to starts.
+const FOR_STARTS: usize = 50;
 
 /// What happened to a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,7 +129,8 @@ pub struct Events {
 #[derive(Debug)]
 struct Limits {
     troubles: Recent<Key, Trouble>,
-    throttle: Throttle,
+    of_troubles: Throttle,
+    of_starts: Throttle,
 }
 
 /// One kind of trouble with one object.
@@ -152,7 +157,8 @@ impl Events {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let limits = Limits {
             troubles: Recent::new(MAX_TROUBLES),
-            throttle: Throttle::new(RATE, BURST),
+            of_troubles: Throttle::new(TROUBLE_RATE, TROUBLE_BURST),
+            of_starts: Throttle::new(START_RATE, START_BURST),
         };
         let events = Self {
             queue: sender,
@@ -230,9 +236,8 @@ impl Events {
     /// Gives it to the scribe, or says why not; what was not told then is counted the next time.
     fn hand_on(&self, about: About, message: String, now: Instant) -> Result<(), Told> {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let Limits { troubles, throttle } = &mut *limits;
         if about.is_start() {
-            if !throttle.admit(now) {
+            if !limits.of_starts.admit(now) {
                 return Err(Told::RateLimited);
             }
             let note = Note {
@@ -242,15 +247,20 @@ impl Events {
             };
             return self.queue.try_send(note).map_err(|_| Told::QueueFull);
         }
+        let Limits {
+            troubles,
+            of_troubles,
+            ..
+        } = &mut *limits;
         let trouble = troubles.of(&about.key());
         trouble.untold = trouble.untold.saturating_add(1);
         if trouble.is_fresh(now) {
             return Err(Told::Suppressed);
         }
-        if self.queue.capacity() <= FOR_STARTS as usize {
+        if self.queue.capacity() <= FOR_STARTS {
             return Err(Told::QueueFull);
         }
-        if !throttle.admit_sparing(FOR_STARTS, now) {
+        if !of_troubles.admit(now) {
             return Err(Told::RateLimited);
         }
         let note = Note {

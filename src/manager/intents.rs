@@ -260,6 +260,7 @@ impl Intents {
                     self.enqueue(uid, Call::Read);
                 }
                 Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
+                Answered::ApiMissing { after, why } => self.back_off(uid, Some(after), why, now),
                 Answered::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
                 Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, &why, now),
                 Answered::Refused(why) => self.settle(uid, Outcome::Stuck, &why, now),

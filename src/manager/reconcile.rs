@@ -30,6 +30,7 @@ use crate::{
         leader::Leadership,
         sessions::{Agent, AgentId, Sessions},
         status::{DaemonSetSeen, Facts, SHOWN, status},
+        waker::Forbidden,
         watch::InForce,
     },
 };
@@ -60,6 +61,8 @@ pub struct Sources {
     pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
     /// The agents' DaemonSet.
     pub daemon_set: watch::Receiver<Option<DaemonSetSeen>>,
+    /// Why VMs may not be started, where KubeVirt said so.
+    pub forbidden: Forbidden,
     /// The agents.
     pub sessions: Arc<Sessions>,
     /// Whether this replica is to write.
@@ -166,6 +169,7 @@ impl Reconciler {
             _ = sources.kubevirt.changed() => {}
             _ = sources.stale.changed() => {}
             _ = sources.daemon_set.changed() => {}
+            _ = sources.forbidden.changed() => {}
             _ = self.agents.changed() => {}
             () = sources.leadership.changed_from(leads) => {}
             () = sleep_until(due) => {}
@@ -242,7 +246,7 @@ impl Reconciler {
             daemon_set: sources.daemon_set.borrow().clone(),
             kubevirt: *sources.kubevirt.borrow(),
             stale: sources.stale.borrow().contains(name),
-            forbidden: None,
+            forbidden: sources.forbidden.borrow().clone(),
         }
     }
 

@@ -48,6 +48,13 @@ pub enum Answered {
         /// Whether this call may have started the VM nevertheless.
         effective: bool,
     },
+    /// Nobody serves KubeVirt's API: it is not installed, or is going or coming. Ask again.
+    ApiMissing {
+        /// No sooner than after this time.
+        after: Duration,
+        /// What the server says, for people.
+        why: String,
+    },
     /// The server does not understand the call.
     Bug(String),
 }
@@ -74,6 +81,7 @@ impl Answered {
             Self::Unsupported(_) => Meaning::Unsupported,
             Self::Refused(_) => Meaning::Refused,
             Self::Retry { .. } => Meaning::Unavailable,
+            Self::ApiMissing { .. } => Meaning::ApiMissing,
             Self::Bug(_) => Meaning::NotUnderstood,
         }
     }
@@ -220,11 +228,10 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
         200..=299 => Answered::Accepted,
         401 | 403 => Answered::Forbidden(why),
         404 if is_object && text.contains("\" not found") => Answered::Gone,
-        // In plain text: nobody serves this group, so KubeVirt is not installed, or is going.
-        404 => Answered::Retry {
-            after: after.or(Some(API_MISSING_PAUSE)),
+        // Names no VM, in plain text most often: nobody serves this group.
+        404 => Answered::ApiMissing {
+            after: after.unwrap_or(API_MISSING_PAUSE),
             why: format!("KubeVirt's API is not there: {why}"),
-            effective: false,
         },
         409 => conflict(text, why),
         408 | 429 | 503 => Answered::Retry {

@@ -33,12 +33,7 @@ impl Throttle {
 
     /// Lets one pass, if it may.
     pub fn admit(&mut self, now: Instant) -> bool {
-        self.admit_sparing(0, now)
-    }
-
-    /// Lets one pass, if so many more could pass at once besides it.
-    pub fn admit_sparing(&mut self, reserve: u32, now: Instant) -> bool {
-        let spare = self.interval * (self.burst - 1).saturating_sub(reserve);
+        let spare = self.interval * (self.burst - 1);
         let ready = self.full_at.is_none_or(|full_at| full_at <= now + spare);
         if ready {
             let from = self.full_at.map_or(now, |full_at| full_at.max(now));
@@ -74,15 +69,6 @@ mod tests {
         let mut throttle = Throttle::new(10, 3);
         assert_eq!(admitted(&mut throttle, start, 9), 3);
         assert_eq!(admitted(&mut throttle, start + 60 * SECOND, 9), 3);
-    }
-
-    #[test]
-    fn a_reserve_is_left_to_those_who_need_not_spare_it() {
-        let start = Instant::now();
-        let mut throttle = Throttle::new(10, 5);
-        let spared = (0..9).filter(|_| throttle.admit_sparing(3, start)).count();
-        assert_eq!(spared, 2);
-        assert_eq!(admitted(&mut throttle, start, 9), 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod journal;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
 };
@@ -48,6 +48,9 @@ const LAST_CALLS: Duration = Duration::from_secs(10);
 const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
      whether this packet may wake a virtual machine";
 
+/// Why starts are forbidden; none where the last that was answered was not.
+pub type Forbidden = watch::Receiver<Option<String>>;
+
 /// What the waker works with.
 #[derive(Clone)]
 pub struct Tools {
@@ -75,6 +78,7 @@ pub struct Waker {
     queue: mpsc::Receiver<Wakeable>,
     changes: Arc<Changes>,
     calls: JoinSet<Done>,
+    forbidden: watch::Sender<Option<String>>,
 }
 
 /// A call that has ended.
@@ -96,6 +100,7 @@ impl Waker {
             queue,
             changes: Arc::new(Changes::default()),
             calls: JoinSet::new(),
+            forbidden: watch::Sender::default(),
         };
         (waker, sender)
     }
@@ -104,6 +109,12 @@ impl Waker {
     #[must_use]
     pub fn changes(&self) -> Arc<Changes> {
         self.changes.clone()
+    }
+
+    /// Whether starts are forbidden, from the first that was to the next that is accepted.
+    #[must_use]
+    pub fn forbidden(&self) -> Forbidden {
+        self.forbidden.subscribe()
     }
 
     /// Starts VMs until `token` is cancelled and the calls under way then have ended.
@@ -238,6 +249,7 @@ impl Waker {
                 } else {
                     metrics.start_answered(answer.meaning());
                     metrics.took(Stage::Api, time);
+                    self.note_rights(&answer);
                 }
                 self.tools.journal.answered(call, &answer);
                 self.intents.answered(&uid, id, answer, now);
@@ -248,6 +260,15 @@ impl Waker {
             }
         }
         Ok(())
+    }
+
+    /// The first refusal stands: each names another VM, and says the same.
+    fn note_rights(&self, answer: &Answered) {
+        self.forbidden.send_if_modified(|reason| match answer {
+            Answered::Accepted => reason.take().is_some(),
+            Answered::Forbidden(why) if reason.is_none() => reason.replace(why.clone()).is_none(),
+            _ => false,
+        });
     }
 
     fn perform(&mut self) {
@@ -272,6 +293,9 @@ impl Waker {
                 }
             }
         }
+        for (uid, reason) in self.boots.let_go(Instant::now().into_std()) {
+            self.booted(&uid, Booted::Unseen(reason));
+        }
         let metrics = &self.tools.metrics;
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         metrics.intents.set(gauge(self.intents.len()));
@@ -288,9 +312,6 @@ impl Waker {
             if let Some(booted) = self.boots.saw(&vm.uid, Some(vm), now) {
                 self.booted(&vm.uid, booted);
             }
-        }
-        for (uid, reason) in self.boots.let_go(now) {
-            self.booted(&uid, Booted::Unseen(reason));
         }
         self.unfollow(&settled.vm.uid);
         let metrics = &self.tools.metrics;

@@ -228,6 +228,8 @@ pub(crate) async fn a_kubevirt_that_is_away_is_waited_for(c: &Cluster) {
             c.virt_api_absent(false).await;
         }
         assert_eq!(bed.ended(n).0, "started", "{name}");
+        let missing = bed.calls().contains_key("api-missing");
+        assert_eq!(missing, name == "no-kubevirt", "{:?}", bed.calls());
         bed.called(name, &[202]).await;
         c.kubevirt.wait_for_status(NS, name, "Running").await;
     }

@@ -246,14 +246,20 @@ fn an_unavailable_api_is_asked_three_times_quickly_and_then_slowly() {
 
 #[test]
 fn a_server_that_names_a_pause_gets_it() {
-    let mut world = world();
-    world.wake(&vm("a", Power::Off));
-    world.answered(unavailable(Some(20 * SECOND)));
-    world.changed(&vm("a", Power::Off));
-    world.pass(20 * SECOND - Duration::from_millis(1));
-    assert_eq!(world.starts(), 1);
-    world.pass(Duration::from_millis(1));
-    assert_eq!(world.starts(), 2);
+    let (after, why) = (20 * SECOND, String::new());
+    for answer in [
+        unavailable(Some(after)),
+        Answered::ApiMissing { after, why },
+    ] {
+        let mut world = world();
+        world.wake(&vm("a", Power::Off));
+        world.answered(answer);
+        world.changed(&vm("a", Power::Off));
+        world.pass(20 * SECOND - Duration::from_millis(1));
+        assert_eq!(world.starts(), 1);
+        world.pass(Duration::from_millis(1));
+        assert_eq!(world.starts(), 2);
+    }
 }
 
 #[test]

@@ -56,6 +56,10 @@ fn answer() -> impl Strategy<Value = Answered> {
             why: why.clone(),
             effective: false,
         },
+        Answered::ApiMissing {
+            after: Duration::from_secs(10),
+            why: why.clone(),
+        },
         Answered::Forbidden(why),
     ])
 }

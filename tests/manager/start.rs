@@ -59,7 +59,7 @@ fn status_objects_mean_what_the_table_says() {
         (
             404,
             "the server could not find the requested resource",
-            (Meaning::Unavailable, false),
+            (Meaning::ApiMissing, false),
         ),
         (405, "method not allowed", (Meaning::NotUnderstood, false)),
         (406, "not acceptable", (Meaning::NotUnderstood, false)),
@@ -109,7 +109,7 @@ fn answers_in_plain_text_or_empty_ones_mean_what_the_table_says() {
         (202, "", (Meaning::Accepted, true)),
         (200, "", (Meaning::Accepted, true)),
         (401, "not authorised", (Meaning::Forbidden, false)),
-        (404, "404 page not found\n", (Meaning::Unavailable, false)),
+        (404, "404 page not found\n", (Meaning::ApiMissing, false)),
         (406, "406: Not Acceptable", (Meaning::NotUnderstood, false)),
         (409, "", (Meaning::Recheck, false)),
         (500, "", (Meaning::Recheck, true)),
@@ -129,12 +129,14 @@ fn answers_in_plain_text_or_empty_ones_mean_what_the_table_says() {
 fn a_named_pause_is_kept_and_a_missing_api_is_asked_rarely() {
     let pause = |code, after| match classify(StatusCode::from_u16(code).unwrap(), "", after) {
         Answered::Retry { after, .. } => after,
+        Answered::ApiMissing { after, .. } => Some(after),
         other => panic!("{code} means {other:?}"),
     };
     let seven = Some(Duration::from_secs(7));
     assert_eq!(pause(429, seven), seven);
     assert_eq!(pause(503, None), None);
     assert_eq!(pause(404, None), Some(Duration::from_secs(10)));
+    assert_eq!(pause(404, seven), seven);
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn every_answer_to_an_unpausing_has_a_meaning() {
         (
             404,
             "404 page not found".into(),
-            (Meaning::Unavailable, false),
+            (Meaning::ApiMissing, false),
         ),
         (
             409,

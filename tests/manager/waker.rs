@@ -2,7 +2,10 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,12 +22,13 @@ use kubevirt_wol::{
         report::{Reply, Report, Reports as _, Wakeable},
         start::Starter,
         vm::{Power, Vm},
-        waker::{Changes, Freshness, Front, Tools, Waker},
+        waker::{Changes, Forbidden, Freshness, Front, Tools, Waker},
         watch::{Contact, Observer as _, Watched},
     },
     telemetry,
     wake::{Answer, Outcome},
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +42,11 @@ struct Bed {
     queue: mpsc::Sender<Wakeable>,
     changes: Arc<Changes>,
     listed: Gate,
+    forbidden: Forbidden,
+    /// What the API server answers to each call.
+    code: Arc<AtomicU16>,
     calls: Arc<Mutex<Vec<String>>>,
+    registry: Registry,
     replies: mpsc::Sender<(u64, Answer)>,
     answers: mpsc::Receiver<(u64, Answer)>,
     _tasks: JoinSet<anyhow::Result<()>>,
@@ -67,14 +75,19 @@ impl Bed {
     fn new() -> Self {
         let calls = Arc::<Mutex<Vec<String>>>::default();
         let log = calls.clone();
+        let code = Arc::new(AtomicU16::new(202));
+        let status = code.clone();
         let api = tower::service_fn(move |request: Request<Body>| {
             let call = format!("{} {}", request.method(), request.uri().path());
             log.lock().unwrap().push(call);
-            let answer = Response::builder().status(202).body(Body::empty());
+            let answer = Response::builder()
+                .status(status.load(Relaxed))
+                .body(Body::empty());
             std::future::ready(Ok::<_, Infallible>(answer.unwrap()))
         });
         let client = Client::new(api, "default");
-        let metrics = Metrics::new(&mut telemetry::registry());
+        let mut registry = telemetry::registry();
+        let metrics = Metrics::new(&mut registry);
         let (events, scribe) = Events::new(client.clone(), "replica-a".into(), metrics.clone());
         let directory = Arc::new(Directory::new());
         directory.set_grants(select_all());
@@ -96,7 +109,7 @@ impl Bed {
         };
         let front = Front::new(tools, queue.clone(), freshness, vec![listed.clone()]);
         let (replies, answers) = mpsc::channel(64);
-        let changes = waker.changes();
+        let (changes, forbidden) = (waker.changes(), waker.forbidden());
         let mut tasks = JoinSet::new();
         tasks.spawn(waker.run(CancellationToken::new(), Heartbeat::default()));
         tasks.spawn(scribe.run(CancellationToken::new(), Heartbeat::default()));
@@ -107,7 +120,10 @@ impl Bed {
             queue,
             changes,
             listed,
+            forbidden,
+            code,
             calls,
+            registry,
             replies,
             answers,
             _tasks: tasks,
@@ -148,6 +164,15 @@ impl Bed {
                 return outcome;
             }
         }
+    }
+
+    /// The value of a metric, by its name without the prefix and its labels.
+    fn metric(&self, series: &str) -> f64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let series = format!("kubevirt_wol_{series} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.expect("the series exists").parse().unwrap()
     }
 
     fn starts(&self) -> Vec<String> {
@@ -249,6 +274,54 @@ async fn a_waiting_wake_is_not_started_on_the_word_of_an_expired_directory() {
     tokio::time::sleep(MINUTE).await;
     assert!(bed.starts().is_empty());
     bed.in_contact();
-    tokio::time::sleep(15 * SECOND).await;
+    // No pause between two tries is longer than 16 s; a start that shows no effect is repeated.
+    for _ in 0..17 {
+        if bed.starts().is_empty() {
+            tokio::time::sleep(SECOND).await;
+        }
+    }
     assert_eq!(bed.starts(), [START]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_starts_are_forbidden_shows_until_one_is_accepted() {
+    for code in [401, 403] {
+        let mut bed = Bed::new();
+        bed.listed.open();
+        bed.brings(machine(Power::Off, "1"));
+        assert_eq!(*bed.forbidden.borrow(), None);
+        bed.code.store(code, Relaxed);
+        bed.front.report(bed.report());
+        assert_eq!(bed.outcome().await, Outcome::Forbidden);
+        let reason = bed.forbidden.borrow_and_update().clone();
+        let reason = reason.expect("it is known");
+        assert!(reason.contains(&code.to_string()), "{reason}");
+        // That KubeVirt is away says nothing of rights.
+        bed.code.store(503, Relaxed);
+        bed.front.report(bed.report());
+        assert!(matches!(bed.answer().await, Answer::Deferred(..)));
+        assert!(!bed.forbidden.has_changed().unwrap());
+        bed.code.store(202, Relaxed);
+        tokio::time::sleep(15 * SECOND).await;
+        assert_eq!(*bed.forbidden.borrow(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_never_runs_is_counted_although_no_other_is_woken() {
+    let mut bed = Bed::new();
+    bed.listed.open();
+    bed.brings(machine(Power::Off, "1"));
+    bed.front.report(bed.report());
+    tokio::time::sleep(SECOND).await;
+    bed.brings(Vm {
+        running: false,
+        ..machine(Power::On, "2")
+    });
+    assert_eq!(bed.outcome().await, Outcome::Started);
+    let late = "boots_unseen_total{reason=\"late\"}";
+    tokio::time::sleep(9 * MINUTE).await;
+    assert!(bed.metric(late) < 1.0);
+    tokio::time::sleep(MINUTE + 5 * SECOND).await;
+    assert!(bed.metric(late) > 0.0);
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::view::{MAC, NS, condition, config, is, prepared, status};
 use crate::common::{
     apiserver::{Failure, Fault, WatchEnd, When},
-    cluster::{Cluster, SOON},
-    kubevirt::vm::vm,
+    cluster::{Cluster, SOON, eventually},
+    kubevirt::{Fault as KubeVirtFault, vm::vm},
     process::{free_tcp, free_udp},
 };
 
@@ -176,4 +176,31 @@ pub(crate) async fn who_does_not_know_all_vms_writes_no_status(c: &Cluster) {
     assert_eq!(config(c, "default").await["status"], Value::Null);
     server.faults().remove(failing);
     status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
+}
+
+pub(crate) async fn a_right_that_is_missing_is_told_until_it_is_given(c: &Cluster) {
+    prepared(c, json!({})).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    let manager = c.manager(&[]).await;
+    let agent = c.agent("node-1", &manager, free_udp());
+    let why = "cannot update resource \"virtualmachines/start\"";
+    c.kubevirt
+        .fault(Some(KubeVirtFault::Refuse(403, why.into())));
+    agent.hears(MAC);
+    let seen = status(c, "default", "the missing right", |s| {
+        is(s, "Ready", "False")
+    })
+    .await;
+    let ready = condition(&seen, "Ready");
+    assert_eq!(ready["reason"], "StartForbidden");
+    let message = ready["message"].as_str().unwrap();
+    assert!(message.contains("virtualmachines/start"), "{message}");
+    c.kubevirt.fault(None);
+    eventually("another packet starts the VM", async || {
+        agent.hears(MAC);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        c.kubevirt.boots(NS, "desktop") == 1
+    })
+    .await;
+    status(c, "default", "that all is well", |s| is(s, "Ready", "True")).await;
 }

@@ -35,6 +35,14 @@ async fn told(c: &Cluster, uid: &str) -> Vec<(String, i32, String)> {
     events.into_iter().map(line).collect()
 }
 
+/// A manager's way to tell, until `end`.
+fn teller(c: &Cluster, tasks: &mut JoinSet<anyhow::Result<()>>, end: &CancellationToken) -> Events {
+    let metrics = Metrics::new(&mut Registry::default());
+    let (events, scribe) = Events::new(c.client.clone(), "replica-a".into(), metrics);
+    tasks.spawn(scribe.run(end.clone(), Heartbeat::default()));
+    events
+}
+
 pub(crate) async fn repeats_of_a_trouble_are_counted_in_one_event(c: &Cluster) {
     c.install_crd().await;
     c.namespace("default").await;
@@ -46,27 +54,33 @@ pub(crate) async fn repeats_of_a_trouble_are_counted_in_one_event(c: &Cluster) {
         uid: object.uid().expect("it has one").into(),
         resource_version: object.resource_version().expect("it has one").into(),
     };
-    let metrics = Metrics::new(&mut Registry::default());
-    let (events, scribe) = Events::new(c.client.clone(), "replica-a".into(), metrics);
     let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    tasks.spawn(scribe.run(end.clone(), Heartbeat::default()));
+    let first = teller(c, &mut tasks, &end);
     let reason = ConfigReason::MacConflict;
     let start = Instant::now();
-    let tell = |message: &str, second| {
+    let tell = |events: &Events, message: &str, second| {
         let now = start + Duration::from_secs(second);
         events.config(&config, reason, message.to_owned(), now);
     };
     for second in 0..3 {
-        tell("two VMs share an address", second);
+        tell(&first, "two VMs share an address", second);
     }
     let expected = |count, message: &str| vec![("MACConflict".into(), count, message.into())];
     eventually("it is told once", async || {
         told(c, &config.uid).await == expected(1, "two VMs share an address")
     })
     .await;
-    tell("three VMs share an address", 61);
+    tell(&first, "three VMs share an address", 61);
     eventually("the Event is brought up to date", async || {
         told(c, &config.uid).await == expected(4, "three VMs share an address")
+    })
+    .await;
+    // After a restart it is the same Event.
+    let second = teller(c, &mut tasks, &end);
+    tell(&second, "three VMs share an address", 70);
+    tell(&second, "four VMs share an address", 131);
+    eventually("the Event goes on to count", async || {
+        told(c, &config.uid).await == expected(6, "four VMs share an address")
     })
     .await;
     end.cancel();

@@ -13,7 +13,7 @@ mod contact;
 use std::time::Duration;
 
 use cluster::{Cluster, ResourceKind, vm};
-use common::apiserver::{Fault, WatchEnd, When};
+use common::apiserver::{Failure, Fault, WatchEnd, When};
 use kubevirt_wol::{
     manager::{config::Windows, vm::Power},
     settings::Settings,
@@ -277,6 +277,30 @@ async fn a_crd_may_go_and_come_back() {
     cluster.eventually(2, "wakes shop/db").await;
     cluster.uninstall(ResourceKind::Config).await;
     cluster.eventually(2, "shop/db: NoConfig").await;
+}
+
+#[tokio::test]
+async fn a_resource_that_is_missing_for_a_moment_loses_nothing() {
+    let cluster = Cluster::with_everything().await;
+    cluster.create(vm("web", "52:54:00:00:00:01")).await;
+    cluster.eventually(1, "wakes shop/web").await;
+    let faults = cluster.server.faults();
+    for failure in [Failure::page_not_found(), Failure::no_such_resource()] {
+        // As an API server answers that has yet to learn what it serves.
+        for path in [VMS, CONFIGS] {
+            faults.add(When::path(path).times(3), Fault::Answer(failure.clone()));
+        }
+        faults.end_watches(WatchEnd::Reset);
+        cluster.out_of_contact().await;
+        cluster.in_contact().await;
+        assert_eq!(cluster.look_up(1), "wakes shop/web");
+    }
+    assert_eq!(cluster.told(), ["changed shop/web"]);
+    // One that stays away is gone, although no deletion was seen.
+    faults.add(When::path(VMS), Fault::Answer(Failure::page_not_found()));
+    faults.end_watches(WatchEnd::Reset);
+    cluster.eventually(1, "not found").await;
+    assert_eq!(cluster.told(), ["changed shop/web", "deleted shop/web"]);
 }
 
 #[tokio::test]

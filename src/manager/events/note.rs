@@ -179,10 +179,9 @@ impl Note {
         }
     }
 
-    /// What changes in an Event that was written before.
-    pub(super) fn update(&self, count: u32) -> Value {
+    /// What changes in an Event that was written before, besides its count.
+    pub(super) fn news(&self) -> Value {
         json!({
-            "count": i32::try_from(count).unwrap_or(i32::MAX),
             "lastTimestamp": Time(Timestamp::now()),
             "message": self.message(),
         })

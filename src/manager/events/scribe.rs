@@ -7,6 +7,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,12 +40,14 @@ pub struct Scribe {
 /// What became of one kind of trouble with one object.
 #[derive(Debug, Default)]
 struct Record {
-    /// The Event of it that this replica wrote last.
+    /// The Event of it, which this replica wrote last or found written.
     name: Option<String>,
     /// When it happened first.
     since: Option<Timestamp>,
     /// How often it has happened since.
     count: u32,
+    /// What of that no Event says yet.
+    unsaid: u32,
     /// Whether it was said, be it by another replica.
     said: bool,
 }
@@ -102,6 +105,7 @@ impl Scribe {
             Told::Suppressed
         } else {
             record.count = record.count.saturating_add(note.times);
+            record.unsaid = record.unsaid.saturating_add(note.times);
             let api = Api::namespaced(self.client.clone(), note.about.namespace());
             let written = record.write(&api, note, &self.replica);
             match timeout(WRITTEN_WITHIN, written).await {
@@ -123,13 +127,16 @@ impl Scribe {
 }
 
 impl Record {
-    /// Brings the Event up to date that this replica wrote; where there is none, makes one.
+    /// Brings the Event up to date; where there is none, makes one.
     async fn write(&mut self, api: &Api<Event>, note: &Note, replica: &str) -> kube::Result<Told> {
         let since = *self.since.get_or_insert_with(Timestamp::now);
         if let Some(name) = &self.name {
-            let update = Patch::Merge(note.update(self.count));
-            match api.patch(name, &PatchParams::default(), &update).await {
-                Ok(_) => return Ok(Told::Updated),
+            match update(api, name, note, self.unsaid).await {
+                Ok(count) => {
+                    self.count = count;
+                    self.unsaid = 0;
+                    return Ok(Told::Updated);
+                }
                 // It was forgotten by the API server, which keeps Events for an hour.
                 Err(error) if has_code(&error, 404) => self.name = None,
                 Err(error) => return Err(error),
@@ -139,16 +146,33 @@ impl Record {
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => {
                 self.name = event.metadata.name;
+                self.unsaid = 0;
                 self.said = true;
                 Ok(Told::Written)
             }
+            // Another replica's, or from before a restart: the next repeat is counted there.
             Err(error) if has_code(&error, 409) => {
+                self.name = event.metadata.name;
                 self.said = true;
                 Ok(Told::Known)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// Tells in an Event of what has happened `more` times, and brings how often that is in all. Other
+/// replicas count there too, so that it goes on from what the Event says: where two do that in the
+/// same moment one of them is lost, but the count never falls.
+async fn update(api: &Api<Event>, name: &str, note: &Note, more: u32) -> kube::Result<u32> {
+    let params = PatchParams::default();
+    let news = Patch::Merge(note.news());
+    let stored = api.patch(name, &params, &news).await?.count;
+    let stored = u32::try_from(stored.unwrap_or_default()).unwrap_or_default();
+    let count = stored.saturating_add(more);
+    let update = Patch::Merge(json!({"count": i32::try_from(count).unwrap_or(i32::MAX)}));
+    api.patch(name, &params, &update).await?;
+    Ok(count)
 }
 
 fn has_code(error: &kube::Error, code: u16) -> bool {

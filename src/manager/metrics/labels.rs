@@ -7,7 +7,7 @@ pub enum Told {
     Written,
     /// The Event that told of it before was brought up to date.
     Updated,
-    /// Another replica had written it.
+    /// It was there: by another replica, or from before a restart.
     Known,
     /// The API server refused it or was away.
     Failed,
@@ -48,12 +48,14 @@ pub enum Meaning {
     Refused,
     /// The API server or KubeVirt is away or busy.
     Unavailable,
+    /// Nobody serves KubeVirt's API.
+    ApiMissing,
     /// The server does not understand the call.
     NotUnderstood,
 }
 
 impl Meaning {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Recheck,
         Self::Gone,
@@ -61,6 +63,7 @@ impl Meaning {
         Self::Unsupported,
         Self::Refused,
         Self::Unavailable,
+        Self::ApiMissing,
         Self::NotUnderstood,
     ];
 }

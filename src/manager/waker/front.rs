@@ -118,9 +118,7 @@ impl Front {
         }
         self.reject(report, Some(&vm.key), outcome, text);
     }
-}
 
-impl Front {
     fn ambiguous(&self, report: &Report, keys: &[VmKey]) {
         let (target, count) = (report.wake.target, keys.len());
         let shown = &keys[..count.min(MAX_NAMED)];

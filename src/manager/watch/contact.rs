@@ -107,6 +107,13 @@ impl Contact {
         link.connected = true;
     }
 
+    /// Whether the running watch was answered so long ago.
+    pub(super) fn holds(&self, what: Watched, time: Duration, now: Instant) -> bool {
+        let link = self.links()[what as usize];
+        let answered = link.answered.filter(|_| link.connected);
+        answered.is_some_and(|at| now.saturating_duration_since(at) >= time)
+    }
+
     /// A list or a watch has failed; `forgotten` where the server does not know any more what came
     /// after the version that we have.
     pub(super) fn lost(&self, what: Watched, forgotten: bool) {

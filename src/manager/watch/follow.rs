@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use kube::{
     Api, Error as ClientError, Resource,
     core::Status,
@@ -12,7 +12,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     contact::{Contact, now},
@@ -39,6 +39,13 @@ const PERSON_DELAY: Duration = Duration::from_secs(10);
 
 /// After so long without a failure the next one counts as the first.
 const CALM: Duration = Duration::from_secs(60);
+
+/// While an API server starts up it may not know yet what it is going to serve: a resource that was
+/// there is gone when it is missing for so long.
+const ABSENT_AFTER: Duration = Duration::from_secs(2);
+
+/// A watch that was answered so long ago, and has not failed since, is well.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// What there is to know of a resource.
 pub(super) enum News<K> {
@@ -69,17 +76,22 @@ pub(super) async fn follow<K, F>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: FnMut(News<K>),
 {
-    let mut retry = Retry::default();
+    let (mut retry, mut absence) = (Retry::default(), Absence::default());
     loop {
         let config = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api.clone(), config));
-        while let Some(event) = heart.waiting(events.next()).await {
+        loop {
+            let next = next(&mut events, &mut retry, contact, what);
+            let Some(event) = heart.waiting(next).await else {
+                break;
+            };
             let error = match event {
                 Ok(event) => {
                     // The start of a list is none: it comes before the first request.
                     let success = !matches!(event, Event::Init | Event::InitApply(_));
-                    if success && retry.recover() {
-                        tracing::info!(resource = ?what, "watching again");
+                    if success {
+                        absence.ends();
+                        retry.recover(what);
                     }
                     take(News::Event(event));
                     if success {
@@ -89,7 +101,8 @@ pub(super) async fn follow<K, F>(
                 }
                 Err(error) => error,
             };
-            let trouble = Trouble::of(&error);
+            let seen = Trouble::of(&error);
+            let trouble = absence.judge(seen);
             metrics.error(what, trouble);
             if retry.fail(trouble) {
                 let error = (trouble != Trouble::Absent).then(|| chain(&error));
@@ -103,9 +116,30 @@ pub(super) async fn follow<K, F>(
             }
             heart.waiting(sleep(retry.delay())).await;
             // The watcher would try to resume for ever where only a new list helps.
-            if matches!(trouble, Trouble::Absent | Trouble::Expired | Trouble::Other) {
+            if matches!(seen, Trouble::Absent | Trouble::Expired | Trouble::Other) {
                 break;
             }
+        }
+    }
+}
+
+/// The next word of a watcher. Where it had failed, a watch that holds is the end of it, although
+/// nothing changes that it could bring.
+async fn next<S: Stream + Unpin>(
+    events: &mut S,
+    retry: &mut Retry,
+    contact: &Contact,
+    what: Watched,
+) -> Option<S::Item> {
+    loop {
+        if retry.last.is_none() {
+            return events.next().await;
+        }
+        if let Ok(event) = timeout(SETTLED, events.next()).await {
+            return event;
+        }
+        if contact.holds(what, SETTLED, now()) {
+            retry.recover(what);
         }
     }
 }
@@ -164,6 +198,39 @@ impl Trouble {
     }
 }
 
+/// Whether a resource has gone.
+#[derive(Default)]
+struct Absence {
+    /// Whether it was there.
+    known: bool,
+    /// Since when every answer was that it is not.
+    since: Option<Instant>,
+}
+
+impl Absence {
+    /// It is there.
+    fn ends(&mut self) {
+        *self = Self {
+            known: true,
+            since: None,
+        };
+    }
+
+    /// What a failure is taken for: an absence that may pass at once is an outage.
+    fn judge(&mut self, trouble: Trouble) -> Trouble {
+        if trouble != Trouble::Absent {
+            self.since = None;
+            return trouble;
+        }
+        let since = self.since.get_or_insert_with(Instant::now);
+        if self.known && since.elapsed() < ABSENT_AFTER {
+            return Trouble::Unavailable;
+        }
+        self.known = false;
+        trouble
+    }
+}
+
 /// Failures in a row.
 #[derive(Default)]
 struct Retry {
@@ -183,10 +250,12 @@ impl Retry {
         before.is_none_or(|(before, _)| before != trouble)
     }
 
-    /// Takes note of a success; says whether it is news.
-    fn recover(&mut self) -> bool {
+    /// Takes note of a success, and tells of it where it is news.
+    fn recover(&mut self, what: Watched) {
         self.failures = 0;
-        self.last.take().is_some()
+        if self.last.take().is_some() {
+            tracing::info!(resource = ?what, "watching again");
+        }
     }
 
     /// How long to wait, with jitter, so that replicas do not knock together.
