@@ -14,7 +14,10 @@
 //!          manager::grant           may this packet wake this VM? one grant per WolConfig
 //!          manager::intents         one wake of one VM until it is settled; pure
 //!          manager::waker           does what intents decide: start, re-read, answer, tell
-//!          manager::events          the Event on the VM
+//!          manager::events          the Events on the VM and on the WolConfig
+//! status   manager::watch           WolConfigs -> manager::config, a pure plan -> in force
+//!          manager::census          what each config makes of the VMs, change by change
+//!          manager::reconcile       the leader writes the status that differs
 //! ```
 //!
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,

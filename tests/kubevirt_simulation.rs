@@ -208,6 +208,7 @@ async fn wire_oddities(kubevirt: &KubeVirt, client: &Client) {
     assert_eq!(kubevirt.starts().pop().unwrap().vm.name, "wire");
 }
 
+#[allow(clippy::too_many_lines, reason = "one table")]
 async fn refusals(kubevirt: &KubeVirt, client: &Client) {
     use RunStrategy::{Halted, Manual};
     for (name, field, words) in [

@@ -1,6 +1,7 @@
 //! Owns what agents speak with: one session each, on which events come in, and answers and
 //! configurations go out.
 
+mod error;
 mod session;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::{
     settings::Settings,
 };
 
-pub use session::SessionError;
+pub use error::SessionError;
 
 /// Serves agents.
 #[derive(Clone)]

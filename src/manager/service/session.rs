@@ -25,10 +25,11 @@ use crate::{
     wake::{Answer, Outcome},
 };
 
-use super::Agents;
+use super::{
+    Agents,
+    error::{HELLO_WITHIN, SessionError},
+};
 
-/// The agent says hello within this time.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Events without any answer; past this many nothing is read until some are answered.
 const MAX_UNANSWERED: usize = 1_024;
 /// Answers on their way out; an event has two at most, one that defers it and the final one.
@@ -46,61 +47,6 @@ const RETRY_AFTER_MS: u64 = 2_000;
 const MAX_LISTENERS: usize = 8;
 /// Characters of an agent's version and messages that are kept.
 const MAX_TEXT: usize = 200;
-
-/// Why a session ended or was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Another message came before the hello.
-    #[error("the first message of a session must be a hello")]
-    NoHello,
-    /// The hello did not come in time.
-    #[error("no hello came within {HELLO_WITHIN:?}")]
-    HelloLate,
-    /// The hello names no node.
-    #[error("{0:?} is not the name of a Kubernetes node")]
-    Node(String),
-    /// There is no place for another session.
-    #[error("this manager has as many sessions as it can hold; try another replica")]
-    Full,
-    /// The manager shuts down.
-    #[error("this manager is shutting down; try another replica")]
-    ShuttingDown,
-    /// The process stood still; what it reads may be older than it says.
-    #[error("this manager stood still for a while; connect again and repeat what is unanswered")]
-    Frozen,
-    /// The connection broke, or a message could not be read.
-    #[error("the session broke: {0}")]
-    Broken(Status),
-}
-
-impl SessionError {
-    /// Its kind, for metrics and logs.
-    #[must_use]
-    pub fn end(&self) -> SessionEnd {
-        match self {
-            Self::NoHello => SessionEnd::NoHello,
-            Self::HelloLate => SessionEnd::HelloLate,
-            Self::Node(_) => SessionEnd::BadNodeName,
-            Self::Full => SessionEnd::Full,
-            Self::ShuttingDown => SessionEnd::ShuttingDown,
-            Self::Frozen => SessionEnd::Frozen,
-            Self::Broken(_) => SessionEnd::Broken,
-        }
-    }
-}
-
-impl From<SessionError> for Status {
-    fn from(error: SessionError) -> Self {
-        let text = error.to_string();
-        match error {
-            SessionError::NoHello | SessionError::Node(_) => Self::invalid_argument(text),
-            SessionError::HelloLate => Self::deadline_exceeded(text),
-            SessionError::Full => Self::resource_exhausted(text),
-            SessionError::ShuttingDown | SessionError::Frozen => Self::unavailable(text),
-            SessionError::Broken(status) => status,
-        }
-    }
-}
 
 /// How far a session got.
 enum Phase {
