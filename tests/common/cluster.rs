@@ -1,9 +1,10 @@
 //! A cluster to test in: an API server, the stand-in or the real one, with KubeVirt simulated on
 //! it, and the real program's manager and agents as processes on loopback.
 
+mod programs;
+
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,10 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{conditions, wait::await_condition},
 };
-use kubevirt_wol::{
-    crd::{self, WolConfig},
-    packet::MagicPacket,
-};
+use kubevirt_wol::crd::{self, WolConfig};
 use serde_json::{Value, json};
 
 use super::{
@@ -28,8 +26,8 @@ use super::{
     envtest::Envtest,
     kubevirt::{KubeVirt, Speed},
     line::Line,
-    process::{Process, free_tcp},
 };
+pub use programs::{Agent, Manager, get, send};
 
 /// The group of virt-api, and its versions.
 const SUBRESOURCES: (&str, [&str; 2]) = ("subresources.kubevirt.io", ["v1", "v1alpha3"]);
@@ -56,20 +54,6 @@ pub struct Cluster {
     /// What managers reach the API server by, and their kubeconfig.
     line: Line,
     by_line: tempfile::NamedTempFile,
-}
-
-/// A running manager.
-pub struct Manager {
-    pub process: Process,
-    pub grpc: SocketAddr,
-    pub admin: SocketAddr,
-}
-
-/// A running agent.
-pub struct Agent {
-    pub process: Process,
-    pub node: String,
-    pub port: u16,
 }
 
 impl Cluster {
@@ -226,68 +210,6 @@ impl Cluster {
         events.into_iter().map(line).collect()
     }
 
-    /// Starts a manager and waits until it is ready.
-    pub async fn manager(&self, flags: &[&str]) -> Manager {
-        let manager = self.manager_at(free_tcp(), flags);
-        manager.ready().await;
-        manager
-    }
-
-    /// Starts a manager on an address and does not wait.
-    pub fn manager_at(&self, grpc: SocketAddr, flags: &[&str]) -> Manager {
-        let admin = free_tcp();
-        let (grpc_text, admin_text) = (grpc.to_string(), admin.to_string());
-        let mut args = vec!["manager", "--insecure", "--grpc-bind", &grpc_text];
-        args.extend(["--admin-bind", &admin_text]);
-        if !flags.contains(&"--namespace") {
-            args.extend(["--namespace", "default"]);
-        }
-        args.extend(flags);
-        let mut command = std::process::Command::new(&self.program);
-        command.args(args).env("KUBECONFIG", self.by_line.path());
-        let process = Process::spawn_command("manager", command);
-        Manager {
-            process,
-            grpc,
-            admin,
-        }
-    }
-
-    /// Starts an agent of a node and waits until it has the manager's settings.
-    pub fn agent(&self, node: &str, manager: &Manager, port: u16) -> Agent {
-        let agent = self.agent_at(node, manager.grpc, port, &[]);
-        agent.configured();
-        agent
-    }
-
-    /// Starts an agent that listens where its manager says, and waits until it has been told.
-    pub fn free_agent(&self, node: &str, manager: &Manager) -> Agent {
-        let manager = manager.grpc.to_string();
-        let mut args = vec!["agent", "--insecure", "--no-raw", "--node-name", node];
-        args.extend(["--manager", &manager]);
-        let agent = Agent {
-            process: Process::spawn(node, &self.program, &args),
-            node: node.to_owned(),
-            port: 9,
-        };
-        agent.configured();
-        agent
-    }
-
-    /// Starts an agent and does not wait.
-    pub fn agent_at(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
-        let (manager, port_text) = (manager.to_string(), port.to_string());
-        let mut args = vec!["agent", "--insecure", "--no-raw", "--node-name", node];
-        args.extend(["--manager", &manager, "--wol-port", &port_text]);
-        args.extend(flags);
-        let process = Process::spawn(node, &self.program, &args);
-        Agent {
-            process,
-            node: node.to_owned(),
-            port,
-        }
-    }
-
     /// Cuts the managers off from the API server, or lets them reach it again. For everybody else
     /// it goes on.
     pub fn cut_off(&self, cut: bool) {
@@ -302,18 +224,7 @@ impl Cluster {
             (ApiBackend::Real(envtest), false) => envtest.thaw(),
         }
     }
-}
 
-/// A line to a server, and the kubeconfig that leads over it.
-async fn line_to(server: SocketAddr, kubeconfig: &str) -> (Line, tempfile::NamedTempFile) {
-    let line = Line::to(server).await;
-    let file = tempfile::NamedTempFile::new().expect("a file can be made");
-    let text = kubeconfig.replace(&server.to_string(), &line.address().to_string());
-    std::fs::write(file.path(), text).expect("the kubeconfig can be written");
-    (line, file)
-}
-
-impl Cluster {
     /// virt-api's group known to nobody, as where KubeVirt is being removed, and there again.
     pub async fn virt_api_absent(&self, absent: bool) {
         match (&self.api, absent) {
@@ -333,56 +244,13 @@ impl Cluster {
     }
 }
 
-impl Manager {
-    /// Waits until it says that it is ready.
-    pub async fn ready(&self) {
-        let admin = self.admin;
-        eventually("the manager is ready", async || {
-            get(admin, "/readyz").is_some_and(|(code, _)| code == 200)
-        })
-        .await;
-    }
-
-    /// What `/metrics` says of one series, or 0.
-    pub fn metric(&self, series: &str) -> f64 {
-        let (_, text) = get(self.admin, "/metrics").expect("metrics are served");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.trim().parse().expect("a number"))
-    }
-}
-
-impl Agent {
-    /// Waits until it has taken over a manager's settings.
-    pub fn configured(&self) {
-        self.process
-            .wait_for("configured", SOON, |line| line.message() == "configured");
-    }
-
-    /// How many wakes for this address it reported.
-    pub fn heard(&self, mac: &str) -> usize {
-        let lines = self.process.lines();
-        lines.iter().filter(|line| line.field("mac") == mac).count()
-    }
-
-    /// Sends a magic packet to it, once.
-    pub fn hears(&self, mac: &str) {
-        send("127.0.0.1", self.port, mac);
-    }
-}
-
-/// Sends one magic packet to an address of loopback; 127.255.255.255 reaches every agent there.
-pub fn send(address: &str, port: u16, mac: &str) {
-    let packet = MagicPacket::new(mac.parse().expect("a MAC address"), &[]);
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback can be bound");
-    socket
-        .set_broadcast(true)
-        .expect("broadcast can be allowed");
-    let bytes = packet.expect("a station's address").to_bytes();
-    socket
-        .send_to(&bytes, (address, port))
-        .expect("loopback can be sent to");
+/// A line to a server, and the kubeconfig that leads over it.
+async fn line_to(server: SocketAddr, kubeconfig: &str) -> (Line, tempfile::NamedTempFile) {
+    let line = Line::to(server).await;
+    let file = tempfile::NamedTempFile::new().expect("a file can be made");
+    let text = kubeconfig.replace(&server.to_string(), &line.address().to_string());
+    std::fs::write(file.path(), text).expect("the kubeconfig can be written");
+    (line, file)
 }
 
 /// Waits until `holds`.
@@ -392,16 +260,4 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// A GET over plain HTTP/1.0; none where nobody answers.
-pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let code = head.split(' ').nth(1)?.parse().ok()?;
-    Some((code, body.to_owned()))
 }

@@ -43,6 +43,20 @@ pub(crate) async fn an_outage_within_the_cache_ttl_changes_no_answer(c: &Cluster
     reaches(&manager, broken, 1.0).await;
 }
 
+pub(crate) async fn the_end_of_an_outage_is_told_although_nothing_has_changed(c: &Cluster) {
+    let (manager, _agent) = ready(c).await;
+    c.cut_off(true);
+    let told = |line: &str| {
+        let what = format!("told of the VMs: {line}");
+        manager.process.wait_for(&what, SOON, |found| {
+            found.message().contains(line) && found.field("resource") == "VirtualMachines"
+        });
+    };
+    told("no answer from the API server");
+    c.cut_off(false);
+    told("watching again");
+}
+
 pub(crate) async fn past_its_cache_ttl_the_manager_waits_to_know_what_it_missed(c: &Cluster) {
     let (manager, agent) = ready(c).await;
     c.config("default", json!({"cacheTTL": 1})).await;
