@@ -8,7 +8,7 @@
 mod writer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -29,6 +29,7 @@ use crate::{
         census::Census,
         directory::Directory,
         dirty::Dirty,
+        grant::Grant,
         leader::Leadership,
         sessions::Sessions,
         status::{DaemonSetSeen, Facts, SHOWN, status},
@@ -41,6 +42,8 @@ use writer::Written;
 
 /// Changes that come together are looked at together.
 const GATHERED: Duration = Duration::from_millis(100);
+/// VMs that are counted without giving others a turn.
+const AT_ONCE: usize = 256;
 /// The pause between two passes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after passes that failed.
@@ -203,7 +206,7 @@ impl Reconciler {
     /// Fetches the facts, plans every status, and applies those that differ; false where something
     /// could not be done.
     async fn pass(&mut self) -> bool {
-        self.count();
+        self.count().await;
         let fetched = self.fetch().await;
         let planned = self.plan();
         let mut done = fetched;
@@ -214,15 +217,18 @@ impl Reconciler {
     }
 
     /// Brings the census up to date.
-    fn count(&mut self) {
+    async fn count(&mut self) {
         let directory = &self.sources.directory;
         let changed = self.sources.dirty.take();
-        match &mut self.census {
-            Some(census) if census.is_of(&directory.grants()) && !changed.all => {
-                census.update(directory, &changed.macs, &changed.vms);
-            }
-            census => *census = Some(Census::take(directory)),
-        }
+        let grants = directory.grants();
+        let known = self.census.take();
+        let known = known.filter(|census| census.is_of(&grants) && !changed.all);
+        self.census = Some(if let Some(mut census) = known {
+            census.update(directory, &changed.macs, &changed.vms);
+            census
+        } else {
+            count_all(directory, grants).await
+        });
     }
 
     /// Asks the API server for what no watch brings.
@@ -314,6 +320,17 @@ impl Reconciler {
             Written::Failed => false,
         }
     }
+}
+
+/// A census of all VMs. What changes meanwhile is looked at in the next pass.
+async fn count_all(directory: &Directory, grants: Arc<[Grant]>) -> Census {
+    let mut census = Census::new(grants);
+    for vms in census.everyone(directory).chunks(AT_ONCE) {
+        census.update(directory, &HashSet::new(), &vms.iter().cloned().collect());
+        // Wakes must not wait for a large cluster to be counted.
+        tokio::task::yield_now().await;
+    }
+    census
 }
 
 fn seen(name: &str, set: &DaemonSet) -> DaemonSetSeen {
