@@ -32,6 +32,9 @@ const MANY: u32 = 10_000;
 /// After a list, until memory is looked at: what is given back is given back by then.
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// After it began to lead, until the leader has told that no agent came.
+const ALONE: Duration = Duration::from_secs(20);
+
 /// How long the idle manager is watched.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -201,7 +204,7 @@ fn resident(table: &mut Table, pid: u32, when: &str, budget: Option<u64>) {
 pub(crate) async fn traffic(table: &mut Table) {
     let bed = Bed::new(10_000).await;
     let api = bed.cluster.server().expect("the bench is on the stand-in");
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(ALONE).await;
     api.clear_requests();
     let pid = bed.manager.process.pid();
     let before = process::cpu(pid);
