@@ -1,5 +1,5 @@
-//! What the directory costs: a lookup, a re-list, and memory per VM beside its budget; and what it
-//! costs to read a VM at all.
+//! What the directory costs: a lookup, a re-list, and memory per VM beside its budget; what it costs
+//! the leader to count what the configs make of it; and what it costs to read a VM at all.
 
 #![allow(
     clippy::expect_used,
@@ -7,6 +7,7 @@
 )]
 
 use std::{
+    collections::HashSet,
     fs,
     hint::black_box,
     time::{Duration, Instant},
@@ -17,7 +18,12 @@ use kube::core::DeserializeGuard;
 use kubevirt_wol::{
     crd::WolConfigSpec,
     kubevirt::VirtualMachine,
-    manager::{directory::Directory, grant::Grant, vm::Vm},
+    manager::{
+        census::Census,
+        directory::Directory,
+        grant::Grant,
+        vm::{Vm, VmKey},
+    },
     packet::Trailing,
     wake::{Carrier, Origin, Wake},
 };
@@ -40,6 +46,14 @@ fn main() {
             u64::from(taken) * 1024 / u64::from(vms),
         );
         assert_eq!(directory.size().vms, vms as usize);
+        let before = resident_kib();
+        let census = black_box(counted(&directory));
+        let taken = resident_kib().saturating_sub(before);
+        eprintln!(
+            "  the leader's census of them: {:.1} MiB",
+            f64::from(taken) / 1024.0
+        );
+        drop(census);
     }
     divan::main();
 }
@@ -65,6 +79,15 @@ fn filled(vms: u32) -> Directory {
     let (grant, _) = Grant::new("default", &WolConfigSpec::default());
     directory.set_grants(grant.into_iter().collect());
     directory
+}
+
+/// Counts the way the leader does: some VMs at a time.
+fn counted(directory: &Directory) -> Census {
+    let mut census = Census::new(directory.grants());
+    for vms in census.everyone(directory).chunks(256) {
+        census.update(directory, &HashSet::new(), &vms.iter().cloned().collect());
+    }
+    census
 }
 
 fn wake(number: u32) -> Wake {
@@ -144,6 +167,26 @@ fn first_list(bencher: Bencher<'_, '_>, vms: u32) {
             }
             directory
         });
+}
+
+/// What a leader counts once.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn census(bencher: Bencher<'_, '_>, vms: u32) {
+    let directory = filled(vms);
+    bencher
+        .counter(ItemsCount::new(vms))
+        .bench_local(|| counted(&directory));
+}
+
+/// What it counts again after changes of some VMs.
+#[divan::bench(args = SIZES)]
+fn census_of_changes(bencher: Bencher<'_, '_>, vms: u32) {
+    let directory = filled(vms);
+    let mut census = counted(&directory);
+    let changed: HashSet<VmKey> = directory.keys().into_iter().take(100).collect();
+    bencher
+        .counter(ItemsCount::new(changed.len()))
+        .bench_local(|| census.update(&directory, &HashSet::new(), &changed));
 }
 
 /// Reading one VM from the text of the API server.

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    fmt::Write as _,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +21,7 @@ use axum::{
     routing::get,
 };
 use futures::stream;
+use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use crate::vm;
@@ -30,6 +31,20 @@ const FIRST_VERSION: usize = 1_000_000;
 
 /// Events that are written at once.
 const CHUNK: usize = 64;
+
+/// The first of the addresses that changed VMs get; no VM has it before.
+const FRESH: u32 = 0x80_0000;
+
+/// What changes about a VM.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change {
+    /// Whether it runs, which no config's status tells of.
+    Power(bool),
+    /// A label, which a config may select by.
+    Label,
+    /// The first of its addresses: it gets one that no VM had.
+    Address,
+}
 
 /// The VMs 0 to n - 1 of [`vm`], and what happened to them.
 #[derive(Clone)]
@@ -71,14 +86,13 @@ impl VmServer {
             .with_state(self.clone())
     }
 
-    /// Changes the labels of the first `count` VMs, and makes one more.
-    pub(crate) fn change(&self, count: u32) {
+    /// Changes these VMs, and makes one more.
+    pub(crate) fn change(&self, numbers: Range<u32>, change: Change) {
         let mut kept = self.kept();
-        for number in 0..count {
-            kept.apply("MODIFIED", number);
+        for number in numbers {
+            kept.change(number, change);
         }
-        let next = u32::try_from(kept.vms.len()).expect("not so many VMs");
-        kept.apply("ADDED", next);
+        kept.add();
         let events = kept.events.len();
         drop(kept);
         self.0.events.send_replace(events);
@@ -154,21 +168,36 @@ impl VmServer {
 }
 
 impl Kept {
-    /// Writes a VM anew, or the next one, and the event of it.
-    fn apply(&mut self, kind: &str, number: u32) {
+    fn change(&mut self, number: u32, change: Change) {
         let mut object = vm::object(number);
-        let version = (FIRST_VERSION + self.events.len() + 1).to_string();
-        object["metadata"]["labels"]["touched"] = version.as_str().into();
-        object["metadata"]["resourceVersion"] = version.into();
-        let text = object.to_string();
-        let mut event = String::with_capacity(text.len() + 40);
-        // Writing to a string cannot fail.
-        let _ = writeln!(event, r#"{{"type":"{kind}","object":{text}}}"#);
-        self.events.push(event);
-        match self.vms.get_mut(number as usize) {
-            Some(vm) => *vm = text,
-            None => self.vms.push(text),
+        let event = self.events.len();
+        match change {
+            Change::Power(true) => object["status"]["printableStatus"] = "Running".into(),
+            Change::Power(false) => {}
+            Change::Label => object["metadata"]["labels"]["touched"] = event.to_string().into(),
+            Change::Address => {
+                let mac = vm::mac(FRESH + u32::try_from(event).expect("not so many events"));
+                let devices = &mut object["spec"]["template"]["spec"]["domain"]["devices"];
+                devices["interfaces"][0]["macAddress"] = mac.to_string().into();
+            }
         }
+        self.vms[number as usize] = self.tell("MODIFIED", object);
+    }
+
+    fn add(&mut self) {
+        let number = u32::try_from(self.vms.len()).expect("not so many VMs");
+        let text = self.tell("ADDED", vm::object(number));
+        self.vms.push(text);
+    }
+
+    /// Writes the event of a VM, and returns the VM as text.
+    fn tell(&mut self, kind: &str, mut object: Value) -> String {
+        let version = FIRST_VERSION + self.events.len() + 1;
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        let text = object.to_string();
+        let event = format!(r#"{{"type":"{kind}","object":{text}}}"#);
+        self.events.push(event + "\n");
+        text
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// What each grant makes of the VMs of a directory.
-#[derive(Debug, Default)]
+/// What each grant makes of the VMs of a directory that it has looked at.
+#[derive(Debug)]
 pub struct Census {
     grants: Arc<[Grant]>,
     /// One per grant, in the same order.
@@ -71,18 +71,20 @@ pub struct Findings {
 }
 
 impl Census {
-    /// Looks at every VM of `directory`, with these grants.
+    /// A census that has looked at nothing yet.
     #[must_use]
-    pub fn take(directory: &Directory, grants: Arc<[Grant]>) -> Self {
-        let mut census = Self {
+    pub fn new(grants: Arc<[Grant]>) -> Self {
+        Self {
             counts: vec![Count::default(); grants.len()],
             grants,
-        };
-        let mapped = census.grants.iter().flat_map(Grant::mapped_vms).cloned();
-        let keys: HashSet<VmKey> = directory.keys().into_iter().chain(mapped).collect();
-        let macs = census.addresses(directory, &keys);
-        census.recount(directory, &macs, &keys);
-        census
+        }
+    }
+
+    /// All VMs that it has to look at: those that exist, and those that a mapping names.
+    #[must_use]
+    pub fn everyone(&self, directory: &Directory) -> Vec<VmKey> {
+        let mapped = self.grants.iter().flat_map(Grant::mapped_vms).cloned();
+        directory.keys().into_iter().chain(mapped).collect()
     }
 
     /// Whether it was taken with these grants.

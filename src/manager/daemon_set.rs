@@ -4,9 +4,10 @@
 use std::pin::pin;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use kube::{
     Api, Client,
+    core::{ApiResource, NotUsed, Object},
     runtime::{WatchStreamExt as _, watcher::watch_object},
 };
 use tokio::sync::watch::Sender;
@@ -23,6 +24,9 @@ pub struct DaemonSetName {
     pub name: String,
 }
 
+/// A DaemonSet without its template, which alone would take a megabyte of program to read.
+type Numbers = Object<NotUsed, DaemonSetStatus>;
+
 /// Tells `seen` of the DaemonSet, and of its absence, until `token` is cancelled.
 ///
 /// # Errors
@@ -35,7 +39,8 @@ pub async fn watch(
     token: CancellationToken,
     heart: Heartbeat,
 ) -> anyhow::Result<()> {
-    let api = Api::<DaemonSet>::namespaced(client, &namespace);
+    let kind = ApiResource::erase::<DaemonSet>(&());
+    let api = Api::<Numbers>::namespaced_with(client, &namespace, &kind);
     let mut objects = pin!(watch_object(api, &name).default_backoff());
     let mut trouble = None;
     while let Some(Some(result)) = token
@@ -64,7 +69,7 @@ pub async fn watch(
     Ok(())
 }
 
-fn numbers(name: &str, set: &DaemonSet) -> DaemonSetSeen {
+fn numbers(name: &str, set: &Numbers) -> DaemonSetSeen {
     let status = set.status.clone().unwrap_or_default();
     DaemonSetSeen {
         name: name.to_owned(),

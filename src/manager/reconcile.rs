@@ -8,7 +8,7 @@
 mod writer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -27,6 +27,7 @@ use crate::{
         census::Census,
         directory::Directory,
         dirty::Dirty,
+        grant::Grant,
         leader::Leadership,
         sessions::{Agent, AgentId, Sessions},
         status::{DaemonSetSeen, Facts, SHOWN, status},
@@ -40,6 +41,8 @@ use writer::{Target, Written};
 
 /// Changes that come together are looked at together.
 const GATHERED: Duration = Duration::from_millis(100);
+/// VMs that are counted without giving others a turn.
+const AT_ONCE: usize = 256;
 /// The pause between two passes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after passes that failed.
@@ -180,7 +183,7 @@ impl Reconciler {
     /// where one could not be written.
     async fn pass(&mut self, heart: &Heartbeat) -> bool {
         let in_force = self.sources.in_force.borrow_and_update().clone();
-        self.count(&in_force);
+        self.count(&in_force).await;
         let mut done = true;
         for wanted in self.plan(&in_force) {
             heart.beat();
@@ -190,15 +193,17 @@ impl Reconciler {
     }
 
     /// Brings the census up to date.
-    fn count(&mut self, in_force: &InForce) {
+    async fn count(&mut self, in_force: &InForce) {
         let directory = &self.sources.directory;
         let changed = self.sources.dirty.take();
-        match &mut self.census {
-            Some(census) if census.is_of(&in_force.grants) && !changed.all => {
-                census.update(directory, &changed.macs, &changed.vms);
-            }
-            census => *census = Some(Census::take(directory, in_force.grants.clone())),
-        }
+        let known = self.census.take();
+        let known = known.filter(|census| census.is_of(&in_force.grants) && !changed.all);
+        self.census = Some(if let Some(mut census) = known {
+            census.update(directory, &changed.macs, &changed.vms);
+            census
+        } else {
+            count_all(directory, in_force.grants.clone()).await
+        });
     }
 
     fn plan(&mut self, in_force: &InForce) -> Vec<Wanted> {
@@ -282,4 +287,15 @@ impl Reconciler {
             Written::Failed => false,
         }
     }
+}
+
+/// A census of all VMs. What changes meanwhile is looked at in the next pass.
+async fn count_all(directory: &Directory, grants: Arc<[Grant]>) -> Census {
+    let mut census = Census::new(grants);
+    for vms in census.everyone(directory).chunks(AT_ONCE) {
+        census.update(directory, &HashSet::new(), &vms.iter().cloned().collect());
+        // Wakes must not wait for a large cluster to be counted.
+        tokio::task::yield_now().await;
+    }
+    census
 }
