@@ -239,7 +239,13 @@ async fn refusals(kubevirt: &KubeVirt, client: &Client) {
         .edit_status("sim", "repair", json!({"conditions": broken}))
         .await;
     refused(client, "repair", 409, "VM recovery required").await;
+    second_starts(kubevirt, client).await;
+    deleted(kubevirt, client).await;
+}
 
+/// What a second start is answered before the controller has acted on the first.
+async fn second_starts(kubevirt: &KubeVirt, client: &Client) {
+    use RunStrategy::{Halted, Manual};
     kubevirt.stop_controller(true);
     let name = "twice";
     kubevirt.create(&vm("sim", name).run_strategy(Manual)).await;
@@ -262,7 +268,10 @@ async fn refusals(kubevirt: &KubeVirt, client: &Client) {
     )
     .await;
     kubevirt.stop_controller(false);
+}
 
+/// A VM that is being deleted is started all the same.
+async fn deleted(kubevirt: &KubeVirt, client: &Client) {
     kubevirt
         .add(&vm("sim", "going").finalizer("example.com/wait"))
         .await;
