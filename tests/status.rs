@@ -34,6 +34,7 @@ scenarios!(
     a_cache_that_is_too_old_is_told_when_that_can_be_written,
     who_does_not_know_all_vms_writes_no_status,
     a_right_that_is_missing_is_told_until_it_is_given,
+    a_config_of_a_newer_version_is_told_to_be_unreadable,
     agents_that_cannot_listen_are_named,
     the_numbers_of_the_daemon_set_are_shown,
     one_replica_leads_and_another_follows_when_it_is_killed,

@@ -30,9 +30,9 @@ use crate::{
         grant::Grant,
         leader::Leadership,
         sessions::{Agent, AgentId, Sessions},
-        status::{DaemonSetSeen, Facts, SHOWN, status},
+        status::{DaemonSetSeen, Facts, SHOWN, status, unreadable},
         waker::Forbidden,
-        watch::InForce,
+        watch::{InForce, Unreadable},
     },
 };
 
@@ -82,6 +82,9 @@ pub struct Reconciler {
     /// The resource version and the status that were written last, by name: the watch may not have
     /// brought them back yet.
     written: BTreeMap<String, (Option<String>, WolConfigStatus)>,
+    /// The uid and generation of each config that was told to be unreadable, by name. What its status
+    /// says is as unreadable, so that it cannot be compared.
+    told: BTreeMap<String, (Option<String>, Option<i64>)>,
     /// Since when this replica leads, as far as it has acted on it.
     leading_since: Option<Instant>,
     failures: u32,
@@ -112,6 +115,7 @@ impl Reconciler {
             writer,
             census: None,
             written: BTreeMap::new(),
+            told: BTreeMap::new(),
             leading_since: None,
             failures: 0,
         }
@@ -150,6 +154,7 @@ impl Reconciler {
         drop(self.sources.dirty.take());
         self.census = None;
         self.written.clear();
+        self.told.clear();
         self.leading_since = None;
         self.failures = 0;
         self.writer.rest();
@@ -189,6 +194,28 @@ impl Reconciler {
             heart.beat();
             done &= self.apply(wanted).await;
         }
+        for (name, config) in &in_force.unreadable {
+            heart.beat();
+            done &= self.tell(name, config).await;
+        }
+        done
+    }
+
+    /// Tells once of each generation of a config that it cannot be read.
+    async fn tell(&mut self, name: &str, config: &Unreadable) -> bool {
+        let version = (config.uid.clone(), config.generation);
+        if self.told.get(name) == Some(&version) {
+            return true;
+        }
+        let wanted = Wanted {
+            target: Target::of_unreadable(name, config),
+            present: WolConfigStatus::default(),
+            status: unreadable(config, Timestamp::now()),
+        };
+        let done = self.apply(wanted).await;
+        if done {
+            self.told.insert(name.to_owned(), version);
+        }
         done
     }
 
@@ -209,6 +236,8 @@ impl Reconciler {
     fn plan(&mut self, in_force: &InForce) -> Vec<Wanted> {
         let configs = &in_force.configs;
         self.written.retain(|name, _| configs.contains_key(name));
+        self.told
+            .retain(|name, _| in_force.unreadable.contains_key(name));
         let settled = |since: Instant| since.elapsed() >= SETTLED;
         let common = Common {
             agents: self.sources.sessions.agents(),

@@ -20,6 +20,7 @@ use crate::{
         census::{Findings, Most},
         grant::{self, Problem},
         sessions::{Agent, AgentId, Trouble},
+        watch::Unreadable,
     },
 };
 
@@ -103,6 +104,16 @@ pub fn status(
     let same = is_same_list(&status, present);
     status.last_sync = present.last_sync.clone().filter(|_| same).or(Some(now));
     status
+}
+
+/// The status of a config that cannot be read.
+#[must_use]
+pub fn unreadable(config: &Unreadable, now: Timestamp) -> WolConfigStatus {
+    WolConfigStatus {
+        observed_generation: config.generation,
+        conditions: vec![conditions::unreadable(config, &Time(seconds(now)))],
+        ..WolConfigStatus::default()
+    }
 }
 
 fn lists(found: Findings) -> WolConfigStatus {

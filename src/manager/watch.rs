@@ -28,7 +28,7 @@ use crate::{
 };
 
 use configs::Configs;
-pub use configs::InForce;
+pub use configs::{InForce, Unreadable};
 pub use contact::Contact;
 use follow::Marks;
 use machines::Machines;

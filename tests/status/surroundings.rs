@@ -2,11 +2,15 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::{
+    api::apps::v1::DaemonSet,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
+use kubevirt_wol::crd::WolConfig;
 use serde_json::{Value, json};
 
 use super::view::{MAC, NS, condition, config, is, prepared, status};
@@ -203,4 +207,49 @@ pub(crate) async fn a_right_that_is_missing_is_told_until_it_is_given(c: &Cluste
     })
     .await;
     status(c, "default", "that all is well", |s| is(s, "Ready", "True")).await;
+}
+
+pub(crate) async fn a_config_of_a_newer_version_is_told_to_be_unreadable(c: &Cluster) {
+    prepared(c, json!({})).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    let _manager = c.manager(&[]).await;
+    status(c, "default", "one VM", |s| s["managedVMs"] == 1).await;
+    // A newer definition, with a mode that this version does not know.
+    let crds = Api::<DynamicObject>::all_with(
+        c.client.clone(),
+        &ApiResource::erase::<CustomResourceDefinition>(&()),
+    );
+    let mode =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/discoveryMode/enum/-";
+    let newer = json!([{"op": "add", "path": mode, "value": "Tags"}]);
+    let newer = Patch::Json::<()>(serde_json::from_value(newer).expect("a patch"));
+    let params = PatchParams::default();
+    let patched = crds
+        .patch("wolconfigs.wol.pillon.org", &params, &newer)
+        .await;
+    patched.expect("the definition is taken");
+    let api =
+        Api::<DynamicObject>::all_with(c.client.clone(), &ApiResource::erase::<WolConfig>(&()));
+    let tags = Patch::Merge(json!({"spec": {"discoveryMode": "Tags"}}));
+    eventually("the new mode is taken", async || {
+        api.patch("default", &params, &tags).await.is_ok()
+    })
+    .await;
+    let mut seen = Value::Null;
+    eventually("the status says that it is unreadable", async || {
+        let config = api.get("default").await.expect("it is there");
+        seen = config.data["status"].clone();
+        condition(&seen, "Ready")["reason"] == "Unreadable"
+    })
+    .await;
+    assert_eq!(seen["managedVMs"], 0, "{seen:#}");
+    assert_eq!(seen.get("mappings"), None, "{seen:#}");
+    let all = Patch::Merge(json!({"spec": {"discoveryMode": "All"}}));
+    api.patch("default", &params, &all)
+        .await
+        .expect("it is taken");
+    status(c, "default", "one VM", |s| {
+        is(s, "Ready", "True") && s["managedVMs"] == 1
+    })
+    .await;
 }

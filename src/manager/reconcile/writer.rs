@@ -21,6 +21,7 @@ use crate::{
         events::{ConfigReason, ConfigRef, Events},
         status::{INVALID_FIELDS, SHARED_ADDRESS, applied},
         vm::VmKey,
+        watch::Unreadable,
     },
     telemetry::Word,
 };
@@ -41,6 +42,14 @@ impl Target {
             name: config.name_any(),
             uid: config.uid().unwrap_or_default(),
             resource_version,
+        }
+    }
+
+    pub(super) fn of_unreadable(name: &str, config: &Unreadable) -> Self {
+        Self {
+            name: name.into(),
+            uid: config.uid.clone().unwrap_or_default(),
+            resource_version: config.resource_version.clone(),
         }
     }
 }

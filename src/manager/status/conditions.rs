@@ -10,7 +10,7 @@ use crate::{
         WolConfig, WolConfigStatus,
         status::{AgentStatus, ConditionType},
     },
-    manager::grant::Problem,
+    manager::{grant::Problem, watch::Unreadable},
 };
 
 /// Problems, nodes and addresses named in a message at most.
@@ -140,6 +140,21 @@ impl Judge<'_> {
             let message = "no part of this config is invalid, and no agent has trouble with it";
             Verdict::no("AsExpected", message)
         }
+    }
+}
+
+/// What is said of a config that cannot be read.
+pub(super) fn unreadable(config: &Unreadable, now: &Time) -> Condition {
+    Condition {
+        type_: ConditionType::Ready.as_str().into(),
+        status: "False".into(),
+        reason: "Unreadable".into(),
+        message: format!(
+            "this manager cannot read the config, so it allows nothing: {}",
+            config.error
+        ),
+        observed_generation: config.generation,
+        last_transition_time: now.clone(),
     }
 }
 

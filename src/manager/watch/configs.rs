@@ -22,11 +22,28 @@ use crate::{
 pub struct InForce {
     /// All that can be read, by name.
     pub configs: BTreeMap<String, Arc<WolConfig>>,
+    /// All others.
+    pub unreadable: BTreeMap<String, Arc<Unreadable>>,
     /// One per usable config.
     pub grants: Arc<[Grant]>,
     /// What is wrong with them.
     pub findings: Arc<[Finding]>,
 }
+
+/// A config that cannot be read, such as one with a mode of a newer version: it allows nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Tells it from another one of the same name.
+    pub uid: Option<String>,
+    /// Its version.
+    pub resource_version: Option<String>,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// Why, for people.
+    pub error: String,
+}
+
+type Known = Result<Arc<WolConfig>, Arc<Unreadable>>;
 
 /// Brings changes of configs to the directory and the agents.
 pub(super) struct Configs {
@@ -37,9 +54,9 @@ pub(super) struct Configs {
     pub(super) gate: Gate,
     pub(super) metrics: Metrics,
     /// The list under way.
-    pub(super) listed: BTreeMap<String, Option<Arc<WolConfig>>>,
-    /// All configs by name; none for one that cannot be read.
-    pub(super) known: BTreeMap<String, Option<Arc<WolConfig>>>,
+    pub(super) listed: BTreeMap<String, Known>,
+    /// All configs by name.
+    pub(super) known: BTreeMap<String, Known>,
 }
 
 impl Configs {
@@ -55,10 +72,7 @@ impl Configs {
             News::Event(Event::Apply(config)) => {
                 let (name, config) = read(config);
                 let before = self.known.insert(name, config.clone());
-                self.publish(!is_same_spec(
-                    before.flatten().as_deref(),
-                    config.as_deref(),
-                ));
+                self.publish(!is_same_spec(before.as_ref(), &config));
             }
             News::Event(Event::Delete(config)) => {
                 self.known.remove(&config.name_any());
@@ -68,7 +82,7 @@ impl Configs {
     }
 
     /// The list is complete.
-    fn replace(&mut self, listed: BTreeMap<String, Option<Arc<WolConfig>>>) {
+    fn replace(&mut self, listed: BTreeMap<String, Known>) {
         if self.gate.is_open() && listed == self.known {
             return;
         }
@@ -80,11 +94,15 @@ impl Configs {
     /// Puts the configs into force: fetched by the watch, planned by [`plan`], applied to the
     /// directory and the agents. Where only a status changed, there is nothing to plan or apply.
     fn publish(&self, apply: bool) {
-        let readable = self.known.iter();
-        let readable = readable.filter_map(|(name, config)| Some((name.clone(), config.clone()?)));
-        let configs: BTreeMap<String, Arc<WolConfig>> = readable.collect();
-        let unreadable = self.known.len() - configs.len();
-        self.metrics.unreadable(Watched::WolConfigs, unreadable);
+        let (mut configs, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+        for (name, config) in &self.known {
+            match config.clone() {
+                Ok(config) => drop(configs.insert(name.clone(), config)),
+                Err(error) => drop(unreadable.insert(name.clone(), error)),
+            }
+        }
+        self.metrics
+            .unreadable(Watched::WolConfigs, unreadable.len());
         let (grants, findings) = if apply {
             self.apply(plan(&configs, self.windows))
         } else {
@@ -93,6 +111,7 @@ impl Configs {
         };
         self.in_force.send_replace(Arc::new(InForce {
             configs,
+            unreadable,
             grants,
             findings,
         }));
@@ -136,32 +155,39 @@ impl Configs {
 }
 
 /// Whether nothing but what managers write has changed.
-fn is_same_spec(before: Option<&WolConfig>, after: Option<&WolConfig>) -> bool {
+fn is_same_spec(before: Option<&Known>, after: &Known) -> bool {
     match (before, after) {
-        (Some(before), Some(after)) => {
+        (Some(Ok(before)), Ok(after)) => {
             before.metadata.uid == after.metadata.uid
                 && before.metadata.generation == after.metadata.generation
                 && before.spec == after.spec
         }
-        (before, after) => before.is_none() && after.is_none(),
+        (Some(Err(_)), Err(_)) => true,
+        _ => false,
     }
 }
 
-fn read(config: DeserializeGuard<WolConfig>) -> (String, Option<Arc<WolConfig>>) {
+fn read(config: DeserializeGuard<WolConfig>) -> (String, Known) {
     let name = config.name_any();
     match config.0 {
         Ok(mut config) => {
             config.metadata.managed_fields = None;
-            (name, Some(Arc::new(config)))
+            (name, Ok(Arc::new(config)))
         }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
+        Err(invalid) => {
+            let (meta, error) = (invalid.metadata, invalid.error);
             tracing::warn!(
                 config = name,
                 error,
                 "cannot read a WolConfig, so it allows nothing"
             );
-            (name, None)
+            let unreadable = Unreadable {
+                uid: meta.uid,
+                resource_version: meta.resource_version,
+                generation: meta.generation,
+                error,
+            };
+            (name, Err(Arc::new(unreadable)))
         }
     }
 }
