@@ -58,10 +58,17 @@ fn no_config(error: InferConfigError) -> anyhow::Error {
     }
 }
 
-/// The messages of an error and of what caused it.
+/// The messages of an error and of what caused it; of an answer of the API server, its own words.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            return format!("{} ({})", status.message, status.code);
+        }
+        source = cause.source();
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         let message = cause.to_string();

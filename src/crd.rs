@@ -119,7 +119,7 @@ pub struct WolConfigSpec {
     pub wake_paused: bool,
 
     /// Where agents run. Accepted for compatibility and not acted on: agents are a DaemonSet of
-    /// their own, and these settings belong to its manifest or Helm values.
+    /// their own, and these settings belong to its manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentFields>,
 }
@@ -167,28 +167,28 @@ pub struct SecureOn {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AgentFields {
-    /// Not acted on; Helm value agent.nodeSelector.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Not acted on; Helm value agent.tolerations.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules::any_objects")]
     pub tolerations: Vec<Value>,
-    /// Not acted on; Helm value agent.resources.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::any_object")]
     pub resources: Option<Value>,
-    /// Not acted on; Helm values under image.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Not acted on; Helm value image.pullPolicy.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<String>,
-    /// Not acted on; Helm value agent.updateStrategy.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::any_object")]
     pub update_strategy: Option<Value>,
-    /// Not acted on; Helm value agent.priorityClassName.
+    /// Not acted on; a setting of the agents' DaemonSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
 }

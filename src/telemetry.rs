@@ -32,12 +32,12 @@ pub enum LogFormat {
 ///
 /// A [`UsageError`] where the filter cannot be read; else a log writer is installed already.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    // The client logs every answer of 500 and above as an error of ours; we say ourselves what an
-    // answer means, and most of them mean little.
+    // The client logs every answer of 500 and above as an error of ours, and each watch that breaks
+    // off; we say ourselves what these mean, and most of them mean little.
     let quiet = if filter.contains("kube_client") {
         ""
     } else {
-        ",kube_client::client::builder=off"
+        ",kube_client::client=off"
     };
     let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| {
         UsageError::new(format!(

@@ -113,7 +113,7 @@ pub struct ConfigRef {
     pub resource_version: Arc<str>,
 }
 
-const HALTED: &str = "Its runStrategy was Halted, which a start turns into Always: KubeVirt will \
+const HALTED: &str = "its runStrategy was Halted, which a start turns into Always: KubeVirt will \
      restart it when its guest powers off. With Manual or RerunOnFailure it would stay off until \
      the next packet";
 

@@ -191,8 +191,8 @@ impl Elector {
                     namespace,
                     error,
                     "cannot take part in the election of the leader, which writes the status of the \
-                     WolConfigs; see that the namespace exists, and that the Role allows Leases in \
-                     it. Wakes are served nevertheless"
+                     WolConfigs; where it is refused, see that the namespace exists and that the \
+                     Role allows Leases in it. Wakes are served nevertheless"
                 );
             } else {
                 tracing::info!("takes part in the election of the leader again");

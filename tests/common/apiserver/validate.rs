@@ -41,7 +41,8 @@ pub fn check(
                 correct the existing errors to complete validation";
             causes.push(Cause::invalid("", &Value::Null, why));
         } else {
-            causes.extend(rules(resource, schema, object, old));
+            let changed = without_unchanged(schema, object, old);
+            causes.extend(rules(resource, schema, &changed, old));
         }
     }
     if causes.is_empty() {
@@ -59,6 +60,18 @@ fn without_metadata(object: &Value) -> Value {
         }
     }
     object
+}
+
+/// The real server does not ask the rules again about what was accepted and has not changed, such as
+/// the spec where a status is written.
+fn without_unchanged(schema: &Value, object: &Value, old: Option<&Value>) -> Value {
+    let mut changed = object.clone();
+    if let (Value::Object(fields), Some(old)) = (&mut changed, old)
+        && schema.get("x-kubernetes-validations").is_none()
+    {
+        fields.retain(|name, value| name != "spec" && name != "status" || old[name] != *value);
+    }
+    changed
 }
 
 fn has_rules(schema: &Value) -> bool {
