@@ -23,7 +23,7 @@ mod schemas;
 #[path = "conformance/tokens.rs"]
 mod tokens;
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use common::{apiserver::ApiServer, envtest::Envtest};
 use http::Request;
@@ -127,10 +127,12 @@ async fn the_stand_in_answers_as_a_real_server() {
             different.push(difference(step, &expected, &found));
         }
     }
-    eprintln!(
-        "conformance: {compared} requests compared, {} answered differently",
+    // Not `eprintln!`, which the harness shows for failed tests only.
+    let line = format!(
+        "\nconformance: {compared} requests compared, {} answered differently\n",
         different.len()
     );
+    let _ = std::io::stderr().write_all(line.as_bytes());
     assert!(different.is_empty(), "{}", different.join("\n"));
     // Steps that are lost by a mistake would be missed by nobody.
     assert!(compared >= 300, "only {compared} requests were compared");
