@@ -54,6 +54,7 @@ pub mod send;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod wake;
 
 /// Options that were understood one by one and make no sense together, or not here.

@@ -14,6 +14,7 @@ pub mod legacy;
 pub mod marks;
 pub mod metrics;
 pub mod options;
+pub mod peer;
 pub mod pulse;
 pub mod reconcile;
 pub mod report;
