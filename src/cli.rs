@@ -102,6 +102,16 @@ pub struct ManagerArgs {
         value_name = "NAME"
     )]
     pub agent_daemon_set: String,
+    /// A Secret of this installation's namespace with SecureOn passwords, which WolConfigs may
+    /// name; may be given several times. The manager's Role has to allow each by its name.
+    #[arg(
+        long = "secure-on-secret",
+        env = "WOL_SECURE_ON_SECRETS",
+        default_value = "kubevirt-wol-secureon",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub secure_on_secrets: Vec<String>,
     /// Repeats of a wake within this time of the first are dropped by the managers.
     #[arg(
         long,

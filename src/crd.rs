@@ -108,8 +108,8 @@ pub struct WolConfigSpec {
     pub interfaces: Vec<String>,
 
     /// Demands that packets carry a SecureOn password. It travels in the clear: it keeps accidents
-    /// and the curious out, not someone who listens on the same network. This version cannot read
-    /// passwords yet: a WolConfig with this field wakes nothing.
+    /// and the curious out, not someone who listens on the same network. Another WolConfig without it that
+    /// selects the same VMs wakes them without a password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_on: Option<SecureOn>,
 
@@ -158,7 +158,8 @@ pub struct ExplicitMapping {
 pub struct SecureOn {
     /// The name of a Secret in the manager's namespace, one of those that the manager's Role names:
     /// kubevirt-wol-secureon, unless the installation was changed. Its keys are namespace.vm, or
-    /// default for the VMs that have no key of their own; its values are the passwords.
+    /// default for the VMs that have no key of their own; its values are the passwords: four or six
+    /// bytes, or a text such as 192.168.1.1 or 01:23:45:67:89:ab.
     #[schemars(length(max = 253), transform = rules::object_name)]
     pub secret_name: String,
 }

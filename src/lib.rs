@@ -12,6 +12,7 @@
 //! manager  manager::service         a session of an agent -> reports
 //!          manager::directory       MAC -> VM, kept by manager::watch
 //!          manager::grant           may this packet wake this VM? one grant per WolConfig
+//!          manager::passwords       what the SecureOn Secrets say, kept by manager::watch
 //!          manager::intents         one wake of one VM until it is settled; pure
 //!          manager::waker           does what intents decide: start, re-read, answer, tell
 //!          manager::events          the Events on the VM and on the WolConfig
@@ -20,8 +21,8 @@
 //!          manager::reconcile       the leader writes the status that differs
 //! ```
 //!
-//! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `frame`, `filter`,
-//! `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
+//! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `password`, `frame`,
+//! `filter`, `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
 //! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
@@ -49,6 +50,7 @@ pub mod kubevirt;
 pub mod mac;
 pub mod manager;
 pub mod packet;
+pub mod password;
 pub mod rpc;
 pub mod send;
 pub mod settings;

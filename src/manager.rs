@@ -14,6 +14,7 @@ pub mod legacy;
 pub mod marks;
 pub mod metrics;
 pub mod options;
+pub mod passwords;
 pub mod peer;
 pub mod pulse;
 pub mod reconcile;
@@ -151,6 +152,7 @@ impl Leading {
             in_force: watch.in_force.subscribe(),
             kubevirt: watch.kubevirt.subscribe(),
             stale: watch.stale.subscribe(),
+            passwords: watch.passwords.subscribe(),
             daemon_set: seen,
             forbidden,
             sessions,
@@ -202,6 +204,7 @@ impl Manager {
             liveness.clone(),
             token.clone(),
         );
+        watch.directory.set_passwords(options.passwords.clone());
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
@@ -268,6 +271,12 @@ impl Manager {
         let reconciler = self.leading.reconciler;
         tasks.spawn("status", reconciler.run(token.clone(), heart("status")));
         let seen = self.leading.daemon_set;
+        let namespace = &self.daemon_set.namespace;
+        for secret in self.watch.directory.passwords().names() {
+            let watch = self.watch.clone();
+            let passwords = watch.secure_on(namespace.as_str().into(), secret.clone());
+            tasks.spawn("passwords", passwords);
+        }
         let client = self.watch.client.clone();
         let heartbeat = heart("daemon set");
         tasks.spawn(

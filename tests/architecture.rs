@@ -40,6 +40,11 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the core is pure",
     ),
     (
+        "password.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
         "frame.rs",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
         "the core is pure",
@@ -60,9 +65,14 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the core is pure",
     ),
     (
-        "manager/directory.rs",
+        "manager/directory",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
         "the directory is pure",
+    ),
+    (
+        "manager/passwords.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "what Secrets say is pure",
     ),
     (
         "manager/intents.rs",

@@ -183,6 +183,8 @@ pub enum ConditionType {
     Degraded,
     /// Several VMs have the same address.
     MacConflict,
+    /// VMs that want a password wake without one by another config.
+    SecureOnBypassed,
     /// The API server has been away for longer than `cacheTTL`.
     CacheStale,
     /// `spec.agent` is set.
@@ -199,6 +201,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Degraded => "Degraded",
             Self::MacConflict => "MACConflict",
+            Self::SecureOnBypassed => "SecureOnBypassed",
             Self::CacheStale => "CacheStale",
             Self::AgentFieldsIgnored => "AgentFieldsIgnored",
             Self::KubeVirtMissing => "KubeVirtMissing",

@@ -32,6 +32,8 @@ struct Count {
     /// VMs that at least one address means.
     managed: HashSet<VmKey>,
     unwakeable: BTreeMap<VmKey, Obstacle>,
+    /// VMs that this grant wants a password for and another one does not.
+    bypassed: BTreeSet<VmKey>,
 }
 
 /// Why no packet starts a VM that a config selects.
@@ -51,6 +53,9 @@ pub enum Obstacle {
     Receiver,
 }
 
+/// A VM that wants a password, and the config by which it wakes without one.
+pub type Bypassed = (VmKey, Arc<str>);
+
 /// What one grant makes of the VMs, as much as is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -68,6 +73,10 @@ pub struct Findings {
     pub unwakeable: Vec<(VmKey, Obstacle)>,
     /// How many there are.
     pub unwakeable_total: usize,
+    /// The first VMs that want a password by this grant, and none by that of the named config.
+    pub bypassed: Vec<Bypassed>,
+    /// How many there are.
+    pub bypassed_total: usize,
 }
 
 impl Census {
@@ -129,7 +138,19 @@ impl Census {
             conflicts_total: count.conflicts.len(),
             unwakeable: unwakeable.map(|(key, why)| (key.clone(), *why)).collect(),
             unwakeable_total: count.unwakeable.len(),
+            bypassed: self.bypassed(count, directory, most.problems),
+            bypassed_total: count.bypassed.len(),
         })
+    }
+
+    /// The first VMs that another grant lets wake without a password, and that grant's config.
+    fn bypassed(&self, count: &Count, directory: &Directory, most: usize) -> Vec<Bypassed> {
+        let named = count.bypassed.iter().take(most).filter_map(|key| {
+            let vm = directory.vm(key)?;
+            let open = self.grants.iter().find(|grant| opens(grant, &vm))?;
+            Some((key.clone(), open.config.clone()))
+        });
+        named.collect()
     }
 
     /// The addresses that may mean these VMs.
@@ -160,6 +181,9 @@ impl Census {
         }
         for key in vms {
             let vm = directory.vm(key).filter(|vm| !vm.power.is_gone());
+            let open = vm
+                .as_ref()
+                .filter(|vm| self.grants.iter().any(|g| opens(g, vm)));
             for (grant, count) in self.grants.iter().zip(&mut self.counts) {
                 let managed = vm.as_ref().is_some_and(|vm| {
                     let own = addresses_of(vm, grant);
@@ -171,6 +195,11 @@ impl Census {
                     count.managed.insert(key.clone());
                 } else {
                     count.managed.remove(key);
+                }
+                if open.is_some_and(|vm| grant.secure_on.is_some() && grant.covers(vm)) {
+                    count.bypassed.insert(key.clone());
+                } else {
+                    count.bypassed.remove(key);
                 }
                 match obstacle(grant, key, vm.as_deref()) {
                     Some(why) => count.unwakeable.insert(key.clone(), why),
@@ -196,6 +225,11 @@ fn keep(set: &mut BTreeSet<MacAddr>, mac: MacAddr, wanted: bool) {
     } else {
         set.remove(&mac);
     }
+}
+
+/// Whether packets without a password wake this VM, as far as this grant is concerned.
+fn opens(grant: &Grant, vm: &Vm) -> bool {
+    grant.secure_on.is_none() && grant.covers(vm)
 }
 
 /// Whether a grant says that this address names this VM, which need not exist.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     crd::WolConfig,
     filter::SourceFilter,
-    manager::grant::{Grant, Problem},
+    manager::{
+        grant::{Grant, Problem},
+        passwords::Passwords,
+    },
     settings::Settings,
 };
 
@@ -41,19 +44,26 @@ pub struct Finding {
     pub problem: Problem,
 }
 
-/// Puts together what `configs`, keyed by name, ask for. The same configs give the same plan.
+/// Puts together what `configs`, keyed by name, ask for. The same configs give the same plan. Of
+/// `passwords` only the names of the Secrets count.
 ///
 /// Agents always have a filter, if only the default one: a packet that no config wants is then
 /// reported and answered with the reason, instead of vanishing on the node. Likewise, without any
 /// config they listen on the default ports.
 #[must_use]
-pub fn plan(configs: &BTreeMap<String, Arc<WolConfig>>, windows: Windows) -> Plan {
+pub fn plan(
+    configs: &BTreeMap<String, Arc<WolConfig>>,
+    windows: Windows,
+    passwords: &Passwords,
+) -> Plan {
     let mut grants = Vec::new();
     let mut problems = Vec::new();
     for (name, config) in configs {
         let (grant, found) = Grant::new(name, &config.spec);
         grants.extend(grant);
-        problems.extend(found.into_iter().map(|problem| Finding {
+        let secure_on = config.spec.secure_on.as_ref();
+        let locked = secure_on.and_then(|secure_on| passwords.problem(&secure_on.secret_name));
+        problems.extend(found.into_iter().chain(locked).map(|problem| Finding {
             config: name.as_str().into(),
             generation: config.metadata.generation.unwrap_or_default(),
             problem,
@@ -91,7 +101,7 @@ fn filters(grants: &[Grant]) -> Vec<SourceFilter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::WolConfigSpec;
+    use crate::crd::{SecureOn, WolConfigSpec};
 
     const WINDOWS: Windows = Windows {
         dedup: Duration::from_secs(2),
@@ -104,7 +114,8 @@ mod tests {
             config.metadata.generation = Some(3);
             ((*name).to_owned(), Arc::new(config))
         });
-        plan(&configs.collect(), WINDOWS)
+        let passwords = Passwords::new(&["secureon".into()], &"ca".into());
+        plan(&configs.collect(), WINDOWS, &passwords)
     }
 
     fn ports(ports: &[i32], port: Option<i32>) -> WolConfigSpec {
@@ -173,6 +184,30 @@ mod tests {
         };
         assert_eq!((&*finding.config, finding.generation), ("bad", 3));
         assert!(matches!(finding.problem, Problem::Filter(_)));
+    }
+
+    #[test]
+    fn only_the_named_secrets_may_be_asked_for_and_that_of_the_authority_never() {
+        let wanting = |secret: &str| WolConfigSpec {
+            secure_on: Some(SecureOn {
+                secret_name: secret.into(),
+            }),
+            ..WolConfigSpec::default()
+        };
+        let plan = planned(&[
+            ("a", wanting("secureon")),
+            ("b", wanting("other")),
+            ("c", wanting("ca")),
+        ]);
+        let [other, authority] = &plan.problems[..] else {
+            panic!("{:?}", plan.problems);
+        };
+        assert!(matches!(other.problem, Problem::SecretNotAllowed { .. }));
+        assert!(matches!(
+            authority.problem,
+            Problem::SecretOfAuthority { .. }
+        ));
+        assert!(plan.grants.iter().all(|grant| grant.secure_on.is_some()));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Owns [`Directory`]: which VM a magic packet means. Knows neither Kubernetes' API nor tokio; a
 //! watch feeds it, everybody asks it.
 
+mod refusal;
+
 use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -13,10 +15,14 @@ use crate::{
     mac::MacAddr,
     manager::{
         grant::Grant,
+        passwords::{Passwords, Secret},
         vm::{Vm, VmKey},
     },
     wake::Wake,
 };
+
+pub use refusal::Refusal;
+use refusal::{Say, ask};
 
 /// All VMs, by name and by MAC address, and the grants that make them wakeable.
 ///
@@ -32,6 +38,7 @@ pub struct Directory {
     vms: DashMap<VmKey, Entry>,
     macs: DashMap<MacAddr, Vec<VmKey>>,
     grants: RwLock<Arc<[Grant]>>,
+    passwords: RwLock<Arc<Passwords>>,
     /// Held through each change.
     writer: Mutex<Writer>,
 }
@@ -80,33 +87,8 @@ pub enum Lookup {
     /// Cannot be known: a config that may serve no longer while the API server is away might have
     /// it otherwise.
     Stale,
-}
-
-/// Why a packet may not wake a VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// No `WolConfig` selects the VM.
-    NoConfig,
-    /// Those that select the VM do not listen to the packet's interface or sender.
-    Source,
-    /// Those that do want a SecureOn password, which the packet lacks.
-    Password,
-    /// The VM is the receiving end of a migration.
-    Receiver,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoConfig => "no WolConfig selects it",
-            Self::Source => {
-                "no WolConfig that selects it allows this sender and interface (sourceRanges, \
-                 interfaces)"
-            }
-            Self::Password => "the WolConfigs that select it want a SecureOn password",
-            Self::Receiver => "it is the receiving end of a migration",
-        })
-    }
+    /// Cannot be known: the Secret with the VM's password has not been read yet.
+    Locked,
 }
 
 /// How much a directory holds.
@@ -198,6 +180,29 @@ impl Directory {
         Arc::clone(&self.grants.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Replaces the passwords.
+    pub fn set_passwords(&self, passwords: Passwords) {
+        *self.locks() = Arc::new(passwords);
+    }
+
+    /// Takes in what one of the Secrets says now.
+    pub fn set_secret(&self, name: &str, secret: Secret) {
+        let mut current = self.locks();
+        *current = Arc::new(current.with(name, secret));
+    }
+
+    /// The passwords in force.
+    #[must_use]
+    pub fn passwords(&self) -> Arc<Passwords> {
+        let current = self.passwords.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn locks(&self) -> RwLockWriteGuard<'_, Arc<Passwords>> {
+        let current = self.passwords.write();
+        current.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The VM of this name.
     #[must_use]
     pub fn vm(&self, key: &VmKey) -> Option<Arc<Vm>> {
@@ -237,32 +242,33 @@ impl Directory {
             Ok(vm) => vm,
             Err(lookup) => return lookup,
         };
-        let (mut selected, mut heard, mut admitted, mut unpause) = (false, false, false, false);
+        let passwords = self.passwords();
+        let (mut admitted, mut unpause, mut locked) = (false, false, false);
+        let mut why = Refusal::NoConfig;
         for grant in grants.iter().filter(|g| g.names(wake.target, &vm)) {
-            selected = true;
-            if grant.passes(&wake.origin) {
-                heard = true;
-                if grant.secure_on.is_none() && !grant.is_stale(age) {
+            match ask(grant, wake, &vm, &passwords) {
+                Say::Yes if grant.is_stale(age) => {}
+                Say::Yes => {
                     admitted = true;
                     unpause |= grant.wake_paused;
                 }
+                Say::No(refusal) => why = why.max(refusal),
+                Say::Unknown => locked = true,
             }
         }
-        let why = match (selected, heard, admitted) {
-            (_, _, true) => return Lookup::Wakeable { vm, unpause },
-            (_, true, _) => Refusal::Password,
-            (true, _, _) => Refusal::Source,
-            _ => Refusal::NoConfig,
-        };
-        Lookup::NotSelected { vm, why }
+        match (admitted, locked) {
+            (true, _) => Lookup::Wakeable { vm, unpause },
+            (_, true) => Lookup::Locked,
+            _ => Lookup::NotSelected { vm, why },
+        }
     }
 
     /// The configs that let this wake start this VM.
     #[must_use]
     pub fn granting(&self, wake: &Wake, vm: &Vm) -> Vec<Arc<str>> {
-        let grants = self.grants();
+        let (grants, passwords) = (self.grants(), self.passwords());
         let granting = grants.iter().filter(|grant| {
-            grant.secure_on.is_none() && grant.names(wake.target, vm) && grant.passes(&wake.origin)
+            grant.names(wake.target, vm) && matches!(ask(grant, wake, vm, &passwords), Say::Yes)
         });
         granting.map(|grant| grant.config.clone()).collect()
     }

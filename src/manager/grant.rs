@@ -33,7 +33,8 @@ pub struct Grant {
     pub filter: SourceFilter,
     /// Whether a wake unpauses a paused VM.
     pub wake_paused: bool,
-    /// The Secret with the passwords that its packets must carry; none where no password is needed.
+    /// The Secret with the passwords that its packets must carry, whether it may be read or not;
+    /// none where no password is needed.
     pub secure_on: Option<String>,
     /// How long it may serve while the API server is away.
     pub cache_ttl: Duration,
@@ -83,9 +84,28 @@ pub enum Problem {
     /// A port that is not between 1 and 65535.
     #[error("wolPorts: {0} is not between 1 and 65535")]
     Port(i32),
-    /// Passwords are asked for, which cannot be checked.
-    #[error("secureOn: no password can be read from Secret {0:?}, so no packet is accepted")]
-    SecureOn(String),
+    /// Passwords are in a Secret that the manager was not told to read.
+    #[error(
+        "secureOn: the manager may not read Secret {secret:?}, so this config lets no packet in; \
+         name one of: {allowed}; or add it to --secure-on-secret and to the manager's Role"
+    )]
+    SecretNotAllowed {
+        /// The Secret.
+        secret: String,
+        /// Those that may be read.
+        allowed: String,
+    },
+    /// Passwords are asked of the Secret that holds the managers' keys.
+    #[error(
+        "secureOn: Secret {secret:?} is that of the managers' certificate authority, and never read \
+         for passwords, so this config lets no packet in; name one of: {allowed}"
+    )]
+    SecretOfAuthority {
+        /// The Secret.
+        secret: String,
+        /// Those that may be read.
+        allowed: String,
+    },
     /// A time below zero.
     #[error("cacheTTL: {0} is below 0, so 0 counts")]
     CacheTtl(i64),
@@ -103,7 +123,6 @@ impl Grant {
         };
         let mappings = mappings(spec, &mut problems);
         let secure_on = spec.secure_on.as_ref().map(|s| s.secret_name.clone());
-        problems.extend(secure_on.clone().map(Problem::SecureOn));
         let grant = Self {
             config: config.into(),
             ports: ports(spec, &mut problems),

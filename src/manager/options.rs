@@ -7,13 +7,21 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     UsageError,
     cli::ManagerArgs,
-    manager::{config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing},
+    manager::{
+        config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing,
+        passwords::Passwords,
+    },
 };
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
 const MAX_INTENTS: usize = 4_096;
 /// Agents that wait for an answer at most, over all wakes.
 const MAX_REPORTERS: usize = 131_072;
+
+/// The Secret of the managers' certificate authority.
+const CA_SECRET: &str = "kubevirt-wol-ca";
+/// Secrets with SecureOn passwords at most; each is watched.
+const MAX_SECRETS: usize = 16;
 
 /// What the manager is to do.
 #[derive(Debug, Clone)]
@@ -30,7 +38,9 @@ pub struct Options {
     pub start_timeout: Duration,
     /// The times of the election.
     pub timing: Timing,
-    /// The agents' DaemonSet; its namespace is that of the Lease, too.
+    /// The Secrets with SecureOn passwords, none of which has been read.
+    pub passwords: Passwords,
+    /// The agents' DaemonSet; its namespace is that of the Lease and the Secrets, too.
     pub daemon_set: DaemonSetName,
 }
 
@@ -47,6 +57,7 @@ impl TryFrom<ManagerArgs> for Options {
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
             timing: timing(&args)?,
+            passwords: passwords(&args.secure_on_secrets, CA_SECRET)?,
             replica: args.replica_id.into(),
             insecure: args.insecure,
             daemon_set: DaemonSetName {
@@ -68,6 +79,34 @@ fn limits(args: &ManagerArgs) -> Result<Limits, UsageError> {
         intents: MAX_INTENTS,
         reporters: MAX_REPORTERS,
     })
+}
+
+/// The Secrets of `--secure-on-secret`; an empty name says that there are none.
+fn passwords(names: &[String], authority: &str) -> Result<Passwords, UsageError> {
+    let names: Vec<Arc<str>> = names.iter().map(|name| name.trim().into()).collect();
+    let names: Vec<Arc<str>> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let valid = |name: &str| {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+        name.len() <= 253 && name.bytes().all(allowed)
+    };
+    if let Some(name) = names.iter().find(|name| !valid(name)) {
+        return Err(UsageError::new(format!(
+            "--secure-on-secret {name:?} is not the name of a Secret"
+        )));
+    }
+    if names.iter().any(|name| **name == *authority) {
+        return Err(UsageError::new(format!(
+            "--secure-on-secret {authority} is the Secret of the managers' certificate authority; \
+             keep passwords in one of their own"
+        )));
+    }
+    if names.len() > MAX_SECRETS {
+        return Err(UsageError::new(format!(
+            "--secure-on-secret was given {} times; at most {MAX_SECRETS} Secrets are read",
+            names.len()
+        )));
+    }
+    Ok(Passwords::new(&names, &authority.into()))
 }
 
 fn timing(args: &ManagerArgs) -> Result<Timing, UsageError> {

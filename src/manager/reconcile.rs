@@ -62,6 +62,8 @@ pub struct Sources {
     pub kubevirt: watch::Receiver<bool>,
     /// The configs that are out of date.
     pub stale: watch::Receiver<BTreeSet<Arc<str>>>,
+    /// Is told when the directory has other passwords.
+    pub passwords: watch::Receiver<()>,
     /// The agents' DaemonSet.
     pub daemon_set: watch::Receiver<Option<DaemonSetSeen>>,
     /// Why VMs may not be started, where KubeVirt said so.
@@ -176,6 +178,7 @@ impl Reconciler {
             _ = sources.in_force.changed() => {}
             _ = sources.kubevirt.changed() => {}
             _ = sources.stale.changed() => {}
+            _ = sources.passwords.changed() => {}
             _ = sources.daemon_set.changed() => {}
             _ = sources.forbidden.changed() => {}
             _ = self.agents.changed() => {}
@@ -281,6 +284,7 @@ impl Reconciler {
             kubevirt: *sources.kubevirt.borrow(),
             stale: sources.stale.borrow().contains(name),
             forbidden: sources.forbidden.borrow().clone(),
+            passwords: sources.directory.passwords(),
         }
     }
 

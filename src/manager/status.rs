@@ -1,8 +1,12 @@
 //! Owns what a `WolConfig`'s status says: pure, from what is known to the words.
 
 mod conditions;
+mod secure_on;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde::Serialize;
@@ -19,6 +23,7 @@ use crate::{
     manager::{
         census::{Findings, Most},
         grant::{self, Problem},
+        passwords::Passwords,
         sessions::{Agent, AgentId, Trouble},
         watch::Unreadable,
     },
@@ -54,6 +59,8 @@ pub struct Facts<'a> {
     pub stale: bool,
     /// Why VMs may not be started, where KubeVirt said so.
     pub forbidden: Option<String>,
+    /// What is known of the SecureOn Secrets.
+    pub passwords: Arc<Passwords>,
 }
 
 /// The numbers of the agents' DaemonSet.

@@ -48,6 +48,9 @@ const LAST_CALLS: Duration = Duration::from_secs(10);
 const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
      whether this packet may wake a virtual machine";
 
+/// Why a wake is put off where its password cannot be compared yet.
+const LOCKED: &str = "this manager has not read the Secret with the SecureOn passwords yet";
+
 /// Why starts are forbidden; none where the last that was answered was not.
 pub type Forbidden = watch::Receiver<Option<String>>;
 
@@ -329,18 +332,24 @@ impl Waker {
     }
 
     /// Whether the packet that asked for this call may still wake the VM, or unpause it: it may have
-    /// waited for minutes. None where that cannot be known at the moment.
-    fn is_still_meant(&self, call: Call, uid: &str, now: std::time::Instant) -> Option<bool> {
+    /// waited for minutes. An error says why that cannot be known at the moment.
+    fn is_still_meant(
+        &self,
+        call: Call,
+        uid: &str,
+        now: std::time::Instant,
+    ) -> Result<bool, &'static str> {
         let Some(wake) = self.intents.wake_of(uid) else {
-            return Some(false);
+            return Ok(false);
         };
         let age = self.tools.contact.age(now);
         match self.tools.directory.look_up(wake, age) {
             Lookup::Wakeable { vm, unpause } => {
-                Some(*vm.uid == *uid && (unpause || call == Call::Start))
+                Ok(*vm.uid == *uid && (unpause || call == Call::Start))
             }
-            Lookup::Stale => None,
-            _ => Some(false),
+            Lookup::Stale => Err(STALE),
+            Lookup::Locked => Err(LOCKED),
+            _ => Ok(false),
         }
     }
 
@@ -348,12 +357,12 @@ impl Waker {
         if call != Call::Read {
             let now = Instant::now().into_std();
             match self.is_still_meant(call, &vm.uid, now) {
-                Some(true) => {}
-                Some(false) => return self.intents.withdrawn(&vm.uid, id, now),
-                None => {
+                Ok(true) => {}
+                Ok(false) => return self.intents.withdrawn(&vm.uid, id, now),
+                Err(why) => {
                     let later = Answered::Retry {
                         after: None,
-                        why: STALE.into(),
+                        why: why.into(),
                         effective: false,
                     };
                     return self.intents.answered(&vm.uid, id, later, now);

@@ -1,11 +1,12 @@
-//! Owns the watches of `VirtualMachine` and `WolConfig`, which keep the directory and the agents'
-//! settings up to date for as long as the manager runs, whatever the API server does.
+//! Owns the watches of `VirtualMachine`, `WolConfig` and the SecureOn Secrets, which keep the
+//! directory and the agents' settings up to date for as long as the manager runs, whatever the API server does.
 
 mod configs;
 mod contact;
 mod follow;
 mod machines;
 mod metrics;
+mod secrets;
 mod stale;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client, core::DeserializeGuard};
+use kube::{Api, Client, core::DeserializeGuard, runtime::watcher::Config};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,7 @@ pub trait Observer: Send + Sync {
     fn deleted(&self, vm: &Arc<Vm>);
 }
 
-/// What both watches need.
+/// What all watches need.
 #[derive(Clone)]
 pub struct Watch {
     /// The way to the API server.
@@ -60,6 +61,8 @@ pub struct Watch {
     pub stale: Sender<BTreeSet<Arc<str>>>,
     /// Where the configs go that are in force.
     pub in_force: Sender<Arc<InForce>>,
+    /// Is told when the directory has other passwords.
+    pub passwords: Sender<()>,
     /// Who notices when one of them hangs.
     pub liveness: Liveness,
     /// Ends them.
@@ -89,6 +92,7 @@ impl Watch {
             kubevirt: Sender::new(true),
             stale: Sender::default(),
             in_force: Sender::default(),
+            passwords: Sender::default(),
             liveness,
             token,
         }
@@ -124,7 +128,7 @@ impl Watch {
         };
         let what = Watched::VirtualMachines;
         let api = Api::<VirtualMachine>::all(self.contact.noted_by(self.client, what));
-        let watch = follow::follow(api, what, &marks, |event| {
+        let watch = follow::follow(api, Config::default(), what, &marks, |event| {
             machines.take(event);
         });
         self.token.run_until_cancelled(watch).await;
@@ -157,7 +161,7 @@ impl Watch {
         let what = Watched::WolConfigs;
         let client = self.contact.noted_by(self.client, what);
         let api = Api::<DeserializeGuard<WolConfig>>::all(client);
-        let watch = follow::follow(api, what, &marks, |event| {
+        let watch = follow::follow(api, Config::default(), what, &marks, |event| {
             configs.take(event);
         });
         self.token.run_until_cancelled(watch).await;

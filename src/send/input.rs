@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{SendArgs, Target};
-use crate::{UsageError, mac::MacAddr, packet::Trailing};
+use crate::{UsageError, packet::Trailing, password::Password};
 
 /// Longer lines than this are no targets and no passwords.
 const MAX_LINE: u64 = 512;
@@ -95,26 +95,17 @@ pub(super) fn password(args: &SendArgs) -> anyhow::Result<Option<Trailing>> {
         (None, None) => return Ok(None),
     };
     // Says nothing of the text: it may be the password but for a typing error.
-    let password = parse_password(text).ok_or_else(|| {
+    let password = Password::from_text(text).ok_or_else(|| {
         UsageError::new(
             "the password is neither four bytes like 192.168.1.1 nor six like 01:23:45:67:89:ab",
         )
     })?;
-    Ok(Some(password))
-}
-
-/// Four bytes as a dotted quad, or six in any notation of a MAC address.
-fn parse_password(text: &str) -> Option<Trailing> {
-    if let Ok(quad) = text.parse::<std::net::Ipv4Addr>() {
-        return Some(Trailing::cut(&quad.octets()));
-    }
-    let six = text.parse::<MacAddr>().ok()?;
-    Some(Trailing::cut(&six.octets()))
+    Ok(Some(Trailing::cut(password.as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Target, parse_password, read_list};
+    use super::{Target, read_list};
     use crate::kubevirt::VmKey;
 
     #[test]
@@ -134,20 +125,6 @@ mod tests {
             let error = read_list(list.as_bytes(), "list", &mut Vec::new()).unwrap_err();
             assert!(error.to_string().starts_with("list, line 3: "), "{error}");
             assert!(error.to_string().len() < 200, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_password_has_four_or_six_bytes() {
-        for (text, bytes) in [
-            ("192.168.1.1", &[192, 168, 1, 1][..]),
-            ("01:23:45:67:89:ab", &[0x01, 0x23, 0x45, 0x67, 0x89, 0xab]),
-            ("01-23-45-67-89-AB", &[0x01, 0x23, 0x45, 0x67, 0x89, 0xab]),
-        ] {
-            assert_eq!(parse_password(text).unwrap().as_bytes(), bytes, "{text}");
-        }
-        for text in ["", "secret", "1.2.3", "1.2.3.256", "01:23:45:67:89"] {
-            assert!(parse_password(text).is_none(), "{text}");
         }
     }
 }

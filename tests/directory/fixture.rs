@@ -120,6 +120,7 @@ pub(crate) fn outcome(lookup: &Lookup) -> String {
             format!("ambiguous {}", keys.join(" "))
         }
         Lookup::Stale => "stale".into(),
+        Lookup::Locked => "locked".into(),
     }
 }
 

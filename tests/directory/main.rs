@@ -9,5 +9,6 @@ mod census;
 mod changes;
 mod fixture;
 mod model;
+mod secure_on;
 mod selection;
 mod staleness;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kubevirt_wol::{
-    crd::{SecureOn, WolConfigSpec},
+    crd::WolConfigSpec,
     manager::{
         directory::Refusal,
         grant::{Grant, Problem},
@@ -232,17 +232,10 @@ fn what_cannot_be_read_never_allows_more() {
         .unwrap(),
         ..labelled("web")
     };
-    let secure = WolConfigSpec {
-        secure_on: Some(SecureOn {
-            secret_name: "passwords".into(),
-        }),
-        ..all()
-    };
     for (spec, why) in [
         (bad_range, Refusal::NoConfig),
         (bad_interface, Refusal::NoConfig),
         (bad_selector, Refusal::NoConfig),
-        (secure, Refusal::Password),
     ] {
         let (_, problems) = Grant::new("config", &spec);
         assert_eq!(problems.len(), 1, "{spec:?}");

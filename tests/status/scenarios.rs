@@ -289,7 +289,10 @@ pub(crate) async fn what_makes_no_sense_is_told_and_the_rest_works(c: &Cluster) 
         is(s, "Ready", "False")
     })
     .await;
-    assert_eq!(condition(&locked, "Ready")["reason"], "SecureOnUnsupported");
+    assert_eq!(
+        condition(&locked, "Ready")["reason"],
+        "SecureOnSecretMissing"
+    );
     let seen = status(c, "original", "ignored fields", |s| {
         is(s, "AgentFieldsIgnored", "True")
     })

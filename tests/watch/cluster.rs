@@ -119,6 +119,7 @@ impl Cluster {
             kubevirt: watch::Sender::new(true),
             stale: watch::Sender::default(),
             in_force: watch::Sender::default(),
+            passwords: watch::Sender::default(),
             liveness: Liveness::default(),
             token: token.clone(),
         };

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Facts;
+use super::{Facts, secure_on};
 use crate::{
     crd::{
         WolConfig, WolConfigStatus,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Problems, nodes and addresses named in a message at most.
-const MAX_NAMED: usize = 3;
+pub(super) const MAX_NAMED: usize = 3;
 
 /// The reason of `Degraded` where a part of the config makes no sense.
 pub const INVALID_FIELDS: &str = "InvalidFields";
@@ -26,14 +26,14 @@ const NO_AGENTS: &str = "NoAgents";
 const NO_KUBEVIRT: &str = "the API server does not know VirtualMachines; install KubeVirt";
 
 /// What a condition says.
-struct Verdict {
+pub(super) struct Verdict {
     holds: bool,
     reason: &'static str,
     message: String,
 }
 
 impl Verdict {
-    fn no(reason: &'static str, message: &str) -> Self {
+    pub(super) fn no(reason: &'static str, message: &str) -> Self {
         Self {
             holds: false,
             reason,
@@ -41,7 +41,7 @@ impl Verdict {
         }
     }
 
-    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn yes(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             holds: true,
             reason,
@@ -67,6 +67,10 @@ impl Judge<'_> {
             (ConditionType::Ready, self.ready()),
             (ConditionType::Degraded, self.degraded()),
             (ConditionType::MacConflict, mac_conflict(self.facts)),
+            (
+                ConditionType::SecureOnBypassed,
+                secure_on::bypassed(self.config, self.facts),
+            ),
             (ConditionType::CacheStale, cache_stale(self.facts)),
             (ConditionType::AgentFieldsIgnored, agent_fields(self.config)),
             (ConditionType::KubeVirtMissing, kubevirt_missing(self.facts)),
@@ -101,13 +105,12 @@ impl Judge<'_> {
     fn ready(&self) -> Verdict {
         let Self { facts, agents, .. } = self;
         let problems = &facts.problems;
-        let locked = problems.iter().find(|p| matches!(p, Problem::SecureOn(_)));
         if !facts.kubevirt {
             Verdict::no("KubeVirtMissing", NO_KUBEVIRT)
         } else if facts.findings.is_none() {
             Verdict::no("Invalid", &told(problems))
-        } else if let Some(problem) = locked {
-            Verdict::no("SecureOnUnsupported", &problem.to_string())
+        } else if let Some((reason, why)) = secure_on::obstacle(self.config, facts) {
+            Verdict::no(reason, &why)
         } else if let Some(why) = &facts.forbidden {
             Verdict::no("StartForbidden", why)
         } else if agents.connected == 0 && (facts.settled || self.lacked_agents()) {
@@ -131,6 +134,8 @@ impl Judge<'_> {
         let (problems, nodes) = (&self.facts.problems, &self.agents.troubled);
         if !problems.is_empty() {
             Verdict::yes(INVALID_FIELDS, told(problems))
+        } else if let Some(keys) = secure_on::unusable_keys(self.config, self.facts) {
+            Verdict::yes("SecureOnKeysUnusable", keys)
         } else if self.troubled > 0 {
             let named = nodes.iter().take(MAX_NAMED);
             let named = named.map(|node| format!("{}: {}", node.node, node.reason));
@@ -224,7 +229,7 @@ fn told(problems: &[&Problem]) -> String {
     shortened(&named.collect::<Vec<_>>(), problems.len())
 }
 
-fn shortened(named: &[String], total: usize) -> String {
+pub(super) fn shortened(named: &[String], total: usize) -> String {
     let more = total.saturating_sub(named.len());
     let text = named.join("; ");
     if more == 0 {

@@ -21,7 +21,7 @@ use crate::{
     wake::{Answer, Outcome, Wake},
 };
 
-use super::{Journal, STALE, Tools};
+use super::{Journal, LOCKED, STALE, Tools};
 
 /// An agent that finds no room comes again after this time.
 const BUSY: Duration = Duration::from_secs(2);
@@ -108,12 +108,14 @@ impl Front {
         let target = report.wake.target;
         let text = format!("{} has the address {target}, but {why}", vm.key);
         let outcome = match why {
-            Refusal::Password => Outcome::WrongPassword,
+            Refusal::PasswordUnset | Refusal::PasswordAbsent | Refusal::PasswordWrong => {
+                Outcome::WrongPassword
+            }
             Refusal::Receiver => Outcome::Unsupported,
             Refusal::NoConfig | Refusal::Source => Outcome::NotSelected,
         };
         // The owner of a VM that no config selects has not asked to be told.
-        if matches!(why, Refusal::Password | Refusal::Source) {
+        if !matches!(why, Refusal::NoConfig | Refusal::Receiver) {
             self.events.ignored(vm, report, &why.to_string(), now());
         }
         self.reject(report, Some(&vm.key), outcome, text);
@@ -171,6 +173,7 @@ impl Reports for Front {
             Lookup::NotSelected { vm, why } => self.not_selected(&report, &vm, why),
             Lookup::Ambiguous(keys) => self.ambiguous(&report, &keys),
             Lookup::Stale => self.defer(&report, Verdict::Stale, STALE),
+            Lookup::Locked => self.defer(&report, Verdict::Busy, LOCKED),
         }
     }
 
@@ -178,7 +181,11 @@ impl Reports for Front {
         // People are served by what was known last.
         match self.directory.look_up(wake, Duration::ZERO) {
             Lookup::Wakeable { vm, .. } | Lookup::NotSelected { vm, .. } => Some(vm),
-            Lookup::NotFound | Lookup::Missing(_) | Lookup::Ambiguous(_) | Lookup::Stale => None,
+            Lookup::NotFound
+            | Lookup::Missing(_)
+            | Lookup::Ambiguous(_)
+            | Lookup::Stale
+            | Lookup::Locked => None,
         }
     }
 }

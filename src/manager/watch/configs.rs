@@ -104,7 +104,8 @@ impl Configs {
         self.metrics
             .unreadable(Watched::WolConfigs, unreadable.len());
         let (grants, findings) = if apply {
-            self.apply(plan(&configs, self.windows))
+            let passwords = self.directory.passwords();
+            self.apply(plan(&configs, self.windows, &passwords))
         } else {
             let before = self.in_force.borrow();
             (before.grants.clone(), before.findings.clone())

@@ -34,7 +34,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// the directory is true for as long as it runs. When it fails, what is known grows old from the
 /// last sign of life on. A resource that does not exist is a true answer, and no failure.
 #[derive(Debug, Clone)]
-pub struct Contact(Arc<Mutex<[Link; 2]>>);
+pub struct Contact(Arc<Mutex<[Link; 3]>>);
 
 /// The watch of one resource.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ impl Contact {
             answered: None,
             connected: false,
         };
-        Self(Arc::new(Mutex::new([link; 2])))
+        Self(Arc::new(Mutex::new([link; 3])))
     }
 
     /// Adds to `registry` whether each resource is watched, and how old what is known of it is.
@@ -84,11 +84,11 @@ impl Contact {
         registry.register_collector(Box::new(self.clone()));
     }
 
-    /// For how long changes may have escaped us: of both resources the worse. Zero while both are
+    /// For how long changes of VMs or configs may have escaped us: of both the worse. Zero while both are
     /// watched.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
-        let [one, other] = *self.links();
+        let [one, other, _] = *self.links();
         one.age(now).max(other.age(now))
     }
 
@@ -144,7 +144,7 @@ impl Contact {
         Client::new(service, namespace)
     }
 
-    fn links(&self) -> MutexGuard<'_, [Link; 2]> {
+    fn links(&self) -> MutexGuard<'_, [Link; 3]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,7 +178,7 @@ impl Collector for Contact {
             None,
             MetricType::Gauge,
         )?;
-        for resource in Watched::ALL {
+        for resource in Watched::VITAL {
             let connected = links[resource as usize].is_connected(now);
             ConstGauge::new(i64::from(connected)).encode(family.encode_family(&of(resource))?)?;
         }
@@ -188,7 +188,7 @@ impl Collector for Contact {
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for resource in Watched::ALL {
+        for resource in Watched::VITAL {
             let age = links[resource as usize].age(now);
             ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&of(resource))?)?;
         }
@@ -212,7 +212,7 @@ mod tests {
     /// Both resources are watched from `now` on.
     fn watching(now: Instant) -> Contact {
         let contact = Contact::new(now);
-        for what in Watched::ALL {
+        for what in Watched::VITAL {
             contact.made(what, now);
             contact.answered(what, now);
         }
@@ -224,7 +224,7 @@ mod tests {
         let start = Instant::now();
         let contact = watching(start);
         assert_eq!(contact.age(start + 35 * SECOND), Duration::ZERO);
-        for what in Watched::ALL {
+        for what in Watched::VITAL {
             contact.answered(what, start + 30 * SECOND);
         }
         assert_eq!(contact.age(start + 65 * SECOND), Duration::ZERO);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_worse_watch_counts_from_its_last_word() {
-        for what in Watched::ALL {
+        for what in Watched::VITAL {
             let start = Instant::now();
             let contact = watching(start);
             contact.made(what, start + 2 * SECOND);

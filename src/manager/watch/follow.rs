@@ -62,9 +62,11 @@ pub(super) struct Marks {
     pub(super) heart: Heartbeat,
 }
 
-/// Hands the news of a resource to `take`, for ever. Never ends by itself.
+/// Hands the news of a resource, as far as it is in `scope`, to `take`, for ever. Never ends by
+/// itself.
 pub(super) async fn follow<K, F>(
     api: Api<K>,
+    scope: Config,
     what: Watched,
     Marks {
         metrics,
@@ -78,7 +80,7 @@ pub(super) async fn follow<K, F>(
 {
     let (mut retry, mut absence) = (Retry::default(), Absence::default());
     loop {
-        let config = Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+        let config = scope.clone().page_size(PAGE).timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api.clone(), config));
         loop {
             let next = next(&mut events, &mut retry, contact, what);
@@ -178,6 +180,10 @@ impl Trouble {
                 "waiting for the CRD of WolConfig; install it with: kubevirt-wol crd | kubectl apply -f -"
             }
             (Self::Absent, Watched::VirtualMachines) => "waiting for KubeVirt to be installed",
+            (Self::Absent, Watched::Secrets) => "waiting for the namespace of the SecureOn Secrets",
+            (Self::Forbidden, Watched::Secrets) => {
+                "not allowed to list and watch a SecureOn Secret; check the manager's Role and --secure-on-secret"
+            }
             (Self::Forbidden, _) => {
                 "not allowed to list and watch this resource; check the manager's ClusterRole"
             }

@@ -15,10 +15,15 @@ pub enum Watched {
     VirtualMachines,
     /// `wolconfigs.wol.pillon.org`
     WolConfigs,
+    /// `secrets` with SecureOn passwords
+    Secrets,
 }
 
 impl Watched {
-    pub(super) const ALL: [Self; 2] = [Self::VirtualMachines, Self::WolConfigs];
+    pub(super) const ALL: [Self; 3] = [Self::VirtualMachines, Self::WolConfigs, Self::Secrets];
+
+    /// Those that a lookup cannot do without.
+    pub(super) const VITAL: [Self; 2] = [Self::VirtualMachines, Self::WolConfigs];
 }
 
 /// Why a list or watch failed.
@@ -60,7 +65,7 @@ struct Of {
     resource: Word<Watched>,
 }
 
-/// The counters of both watches.
+/// The counters of all watches.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     errors: Family<Failed, Counter>,
@@ -78,9 +83,10 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        for resource in Watched::ALL {
+        for resource in Watched::VITAL {
             metrics.unreadable(resource, 0);
-            let resource = Word(resource);
+        }
+        for resource in Watched::ALL.map(Word) {
             for reason in Trouble::ALL.map(Word) {
                 drop(metrics.errors.get_or_create(&Failed { resource, reason }));
             }
