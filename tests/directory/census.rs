@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use kubevirt_wol::{
-    crd::WolConfigSpec,
+    crd::{SecureOn, WolConfigSpec},
     mac::MacAddr,
     manager::{
         census::{Census, Findings, Most, Obstacle},
@@ -62,8 +62,14 @@ fn change() -> impl Strategy<Value = Change> {
 fn specs() -> [(&'static str, WolConfigSpec); 4] {
     let one = [("52:54:00:00:00:01", "a"), ("52:54:00:00:00:03", "d")];
     let two = [("52:54:00:00:00:01", "b")];
+    let labels = WolConfigSpec {
+        secure_on: Some(SecureOn {
+            secret_name: "secureon".into(),
+        }),
+        ..labelled("a")
+    };
     [
-        ("labels", labelled("a")),
+        ("labels", labels),
         ("one", explicit(&one)),
         ("two", explicit(&two)),
         ("all", all()),
@@ -167,6 +173,30 @@ fn a_shared_address_is_a_conflict_of_every_config_that_selects_one_of_its_vms() 
         let both = vec![VmKey::new("shop", "a"), VmKey::new("shop", "b")];
         assert_eq!(found.conflicts, [(mac(1), both)], "{config}");
     }
+}
+
+#[test]
+fn vms_that_another_config_wakes_without_a_password_are_counted() {
+    let directory = Directory::new();
+    for vm in [vm("a", &[1]), vm("b", &[2])] {
+        directory.apply(vm, Instant::now());
+    }
+    let bypassed = |configs: &[usize], config| {
+        select_configs(&directory, configs);
+        let found = taken(&directory, 100).findings(config, &directory, EVERYTHING);
+        found.unwrap().bypassed
+    };
+    let a = VmKey::new("shop", "a");
+    // `two` maps the address of a to b, and so does not open a.
+    for (others, open) in [(&[2][..], None), (&[1], Some("one")), (&[3], Some("all"))] {
+        let expected: Vec<_> = open
+            .map(|config| (a.clone(), config.into()))
+            .into_iter()
+            .collect();
+        let configs = [&[0], others].concat();
+        assert_eq!(bypassed(&configs, "labels"), expected, "{others:?}");
+    }
+    assert_eq!(bypassed(&[0, 3], "all"), [], "it wants none itself");
 }
 
 #[test]
