@@ -14,6 +14,7 @@ mod common;
 mod scenarios;
 #[path = "secureon/told.rs"]
 mod told;
+#[allow(dead_code, reason = "it serves the tests of the status, too")]
 #[path = "status/view.rs"]
 mod view;
 

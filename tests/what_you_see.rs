@@ -23,6 +23,7 @@ const CASES: &[&str] = &[
     "kubectl describe vm -n home desktop",
     "kubectl describe vm -n home installer",
     "kubectl describe vm -n lab bench",
+    "kubectl describe vm -n kiosks lobby",
     "kubectl describe wolcfg lab",
     "kubectl describe vm -n lab build-1",
     "kubectl get wolconfig default -o yaml",

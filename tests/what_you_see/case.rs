@@ -7,7 +7,8 @@ use crate::common::{
     kubevirt::vm::{RunStrategy, Vm, vm},
     process::free_udp,
 };
-use kube::Api;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt as _, api::PostParams};
 use kubevirt_wol::crd::WolConfig;
 
 /// How the page asks for the lines that a manager logs of wakes.
@@ -17,6 +18,7 @@ pub(crate) const LOG: &str = "kubectl logs -n kubevirt-wol-system \
 const DESKTOP: &str = "52:54:00:12:34:56";
 const INSTALLER: &str = "52:54:00:12:34:57";
 const BENCH: &str = "52:54:00:ab:cd:01";
+const LOBBY: &str = "52:54:00:ab:cd:03";
 const BUILD: &str = "52:54:00:ab:cd:02";
 
 /// What has to stay while the commands run.
@@ -43,6 +45,9 @@ pub(crate) async fn prepare(c: &Cluster) -> Case {
     let sources = ["10.20.0.0/16"];
     let lab = json!({"wolPort": port, "namespaceSelectors": ["lab"], "sourceRanges": sources});
     c.config("lab", lab).await;
+    let secret = json!({"secretName": passwords(c).await});
+    let kiosks = json!({"wolPort": port, "namespaceSelectors": ["kiosks"], "secureOn": secret});
+    c.config("kiosks", kiosks).await;
     for (machine, mac) in machines() {
         c.namespace(machine.namespace()).await;
         c.kubevirt.add(&machine.mac(mac)).await;
@@ -54,6 +59,7 @@ pub(crate) async fn prepare(c: &Cluster) -> Case {
         ("home", "desktop", DESKTOP, "WakeOnLanStarted"),
         ("home", "installer", INSTALLER, "WakeOnLanRefused"),
         ("lab", "bench", BENCH, "WakeOnLanIgnored"),
+        ("kiosks", "lobby", LOBBY, "WakeOnLanIgnored"),
     ] {
         agent.hears(mac);
         told_on(c, namespace, name, told).await;
@@ -67,14 +73,26 @@ pub(crate) async fn prepare(c: &Cluster) -> Case {
         s["agentStatus"]["configured"] == 1 && s["lastWake"]["outcome"] == "started"
     })
     .await;
-    status(c, "lab", |s| s["agentStatus"]["configured"] == 1).await;
+    for config in ["lab", "kiosks"] {
+        status(c, config, |s| s["agentStatus"]["configured"] == 1).await;
+    }
     Case {
         manager,
         _agent: agent,
     }
 }
 
-fn machines() -> [(Vm, &'static str); 5] {
+/// Makes the Secret with the passwords; its name.
+async fn passwords(c: &Cluster) -> String {
+    let name = "kubevirt-wol-secureon";
+    let secret = json!({"metadata": {"name": name}, "stringData": {"default": "192.168.1.1"}});
+    let secret: Secret = serde_json::from_value(secret).unwrap();
+    let api = Api::namespaced(c.client.clone(), "default");
+    let created = api.create(&PostParams::default(), &secret).await;
+    created.unwrap().name_any()
+}
+
+fn machines() -> [(Vm, &'static str); 6] {
     [
         (vm("home", "desktop"), DESKTOP),
         (
@@ -82,6 +100,7 @@ fn machines() -> [(Vm, &'static str); 5] {
             INSTALLER,
         ),
         (vm("lab", "bench"), BENCH),
+        (vm("kiosks", "lobby"), LOBBY),
         (vm("lab", "build-1"), BUILD),
         (vm("lab", "build-2"), BUILD),
     ]
