@@ -198,13 +198,8 @@ impl Manager {
             .map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let watch = Watch::new(
-            client.clone(),
-            &mut registry,
-            liveness.clone(),
-            token.clone(),
-        );
-        watch.directory.set_passwords(options.passwords.clone());
+        let alive = (liveness.clone(), token.clone());
+        let watch = watched(options, client.clone(), &mut registry, alive);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
@@ -316,6 +311,18 @@ async fn holding<G, T>(guard: G, task: impl Future<Output = T>) -> T {
     let result = task.await;
     drop(guard);
     result
+}
+
+/// The watches, with the names of the Secrets that may be read.
+fn watched(
+    options: &Options,
+    client: Client,
+    registry: &mut Registry,
+    (liveness, token): (Liveness, CancellationToken),
+) -> Watch {
+    let watch = Watch::new(client, registry, liveness, token);
+    watch.directory.set_passwords(options.passwords.clone());
+    watch
 }
 
 fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>) {

@@ -235,6 +235,7 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
         "events",
         "last wakes",
         "leader",
+        "passwords",
         "pulse",
         "staleness",
         "status",
