@@ -44,11 +44,12 @@ fn packet(target: MacAddr, trailing: &[u8]) -> MagicPacket {
 // 22 (a flood of addresses)                             src/dedup.rs, the agent's ring, wake_path floods
 // 23 (a flood for VMs that are there)                   the manager's throttle, its intents
 // 28 (fragments reach the UDP socket whole)             tests/network.rs, late patterns
+// 31, 32 (wrong passwords, and the right one after)     tests/secureon.rs
 // 34 (own packets looped back)                          tests/network.rs
 // 35, 37 (not selected, ambiguous)                      the manager's directory, tests/wake.rs
 // 38 (power states)                                     tests/vm_states.rs, the manager's intents
 //
 // Not tested: what the kernel itself does before a UDP socket (24, 28, 29: 0.0.0.0, extension
 // headers, checksums), and a frame above 64 KiB (30), which no interface here delivers. Names with
-// quotes or line ends (40) are nowhere labels of metrics. Not there yet: passwords (31, 32), and
-// agents that prove who they are (39).
+// quotes or line ends (40) are nowhere labels of metrics. Not there yet: agents that
+// prove who they are (39).

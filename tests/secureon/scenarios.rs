@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use kubevirt_wol::rpc::pb::{
     WolEvent, wol_event_response::Status, wol_service_client::WolServiceClient,
 };
@@ -9,8 +11,10 @@ use kubevirt_wol::rpc::pb::{
 use crate::{
     bed::{SECRET, delete, hears, put, ready, refused, send, starts, told, wakes_soon},
     common::{
+        apiserver::{Fault, When},
         cluster::{Cluster, eventually},
         kubevirt::vm::vm,
+        process::free_udp,
     },
     view::{MAC, NS, OTHER, condition, is, status},
 };
@@ -80,6 +84,26 @@ pub(crate) async fn a_wrong_password_never_hides_the_right_one(c: &Cluster) {
     .await;
 }
 
+pub(crate) async fn the_right_password_after_a_thousand_wrong_ones_wakes(c: &Cluster) {
+    let (_manager, agent) = ready(c, &[("default", b"secret")]).await;
+    for number in 0..1000_u32 {
+        hears(&agent, MAC, &number.to_be_bytes());
+        if number % 50 == 49 {
+            // The socket's buffer is no part of this.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // As senders do.
+    for _ in 0..3 {
+        hears(&agent, MAC, b"secret");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.codes(NS, "desktop"), [202]);
+    let events = c.events(NS, "desktop").await;
+    assert!(events.len() < 10, "told in bounds: {events:?}");
+}
+
 pub(crate) async fn the_key_of_a_vm_goes_before_the_default(c: &Cluster) {
     let secret: &[(&str, &[u8])] = &[("home.desktop", b"deskpw"), ("default", b"others")];
     let (manager, agent) = ready(c, secret).await;
@@ -133,6 +157,34 @@ pub(crate) async fn passwords_serve_on_while_the_api_is_away(c: &Cluster) {
     })
     .await;
     c.cut_off(false);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+}
+
+/// On the stand-in, which can be told to fail for one resource.
+pub(crate) async fn wakes_wait_for_a_secret_that_cannot_be_read(c: &Cluster) {
+    let Some(server) = c.server() else { return };
+    let reads = When::path("/secrets").method(http::Method::GET);
+    let fault = server.faults().add(reads, Fault::internal_error());
+    c.install_crd().await;
+    c.namespace(NS).await;
+    c.config("default", json!({"secureOn": {"secretName": SECRET}}))
+        .await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    let manager = c.manager(&[]).await;
+    let agent = c.agent("node-1", &manager, free_udp());
+    status(c, "default", "that the Secret was not read", |s| {
+        condition(s, "Ready")["reason"] == "SecureOnSecretUnread"
+    })
+    .await;
+    hears(&agent, MAC, b"secret");
+    eventually("the wake is put off", async || {
+        manager.metric(r#"kubevirt_wol_events_total{verdict="busy"}"#) >= 1.0
+    })
+    .await;
+    assert_eq!(starts(c, "desktop"), 0);
+    put(c, SECRET, &[("default", b"secret")]).await;
+    server.faults().remove(fault);
+    // One packet was enough: the agent has kept it.
     c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
 }
 
