@@ -188,7 +188,11 @@ impl Directory {
     /// Takes in what one of the Secrets says now.
     pub fn set_secret(&self, name: &str, secret: Secret) {
         let mut current = self.locks();
-        *current = Arc::new(current.with(name, secret));
+        let next = Arc::new(current.with(name, secret));
+        let old = mem::replace(&mut *current, next);
+        drop(current);
+        // Lookups do not wait for this.
+        drop(old);
     }
 
     /// The passwords in force.
