@@ -42,6 +42,13 @@ deny:
 bench NAME="*" *ARGS:
     CARGO_PROFILE_RELEASE_PANIC=unwind cargo bench --locked --bench '{{NAME}}' -- {{ARGS}}
 
+# just fuzz frame 60: TARGET is one of fuzz/targets/; what follows are options of libFuzzer.
+# Look for bytes that break a parser; fuzz/README.md says what to do with what is found.
+fuzz TARGET SECONDS="60" *ARGS:
+    mkdir -p fuzz/target/found/{{TARGET}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+        -dict=fuzz/dictionary -timeout=5 -max_total_time={{SECONDS}} {{ARGS}}
+
 # Compile the wire protocol; every build does it, in Rust, without protoc.
 proto:
     cargo check --locked

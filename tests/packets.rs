@@ -5,6 +5,10 @@
 
 #[path = "packets/build.rs"]
 mod build;
+#[path = "packets/checks.rs"]
+mod checks;
+#[path = "packets/corpus.rs"]
+mod corpus;
 mod fixtures;
 #[path = "packets/hostile_frames.rs"]
 mod hostile_frames;
@@ -12,6 +16,8 @@ mod hostile_frames;
 mod hostile_payloads;
 #[path = "packets/properties.rs"]
 mod properties;
+#[path = "packets/reference.rs"]
+mod reference;
 #[path = "packets/senders.rs"]
 mod senders;
 
