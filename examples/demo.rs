@@ -237,6 +237,7 @@ async fn verdict(story: &mut Story, bed: &Bed) {
 
 /// Stays up until it is told to end, and tells what is heard and decided meanwhile.
 async fn serve(story: &Story, bed: &Bed) {
+    let mut terminated = signal(SignalKind::terminate()).expect("signals can be waited for");
     let kubeconfig = bed.cluster.kubeconfig().display();
     let send = format!("{} send --broadcast 127.255.255.255", bed.program.display());
     println!("\nEverything stays up until Ctrl-C. In another terminal, wake the spare VM:\n");
@@ -250,7 +251,6 @@ async fn serve(story: &Story, bed: &Bed) {
         "Agents hear UDP port {}, the manager is on {}.\n",
         bed.port, bed.manager.grpc
     );
-    let mut terminated = signal(SignalKind::terminate()).expect("signals can be waited for");
     tokio::select! {
         // Fails only where no signal handler can be installed; then it ends at once.
         _ = tokio::signal::ctrl_c() => {}
