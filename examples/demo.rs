@@ -28,6 +28,7 @@ use common::{
     process::free_udp,
 };
 use story::Story;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The sample that users start with.
 const SAMPLE: &str = include_str!("../deploy/samples/wol_v1beta1_wolconfig.yaml");
@@ -99,21 +100,25 @@ impl Bed {
         );
         cluster.install_crd().await;
         cluster.namespace(NAMESPACE).await;
+        let port = free_udp();
         if options.without_config {
             story.tell("admin", "no WolConfig: nothing is wakeable");
         } else {
-            let sample: serde_json::Value =
+            let mut sample: serde_json::Value =
                 serde_yaml::from_str(SAMPLE).expect("the sample is YAML");
+            // The sample's port 9 is not for everybody to open.
+            sample["spec"]["wolPort"] = port.into();
             cluster.config("default", sample["spec"].clone()).await;
             story.tell(
                 "admin",
-                "applied deploy/samples/wol_v1beta1_wolconfig.yaml: every VM is wakeable",
+                &format!(
+                    "applied deploy/samples/wol_v1beta1_wolconfig.yaml with wolPort {port}: every VM is wakeable"
+                ),
             );
         }
         Self::virtual_machines(story, &cluster).await;
         let manager = cluster.manager(&[]).await;
         story.tell("manager", "ready");
-        let port = free_udp();
         let agents = ["node-1", "node-2"].map(|node| {
             let agent = cluster.agent(node, &manager, port);
             story.tell(
@@ -232,6 +237,7 @@ async fn verdict(story: &mut Story, bed: &Bed) {
 
 /// Stays up until it is told to end, and tells what is heard and decided meanwhile.
 async fn serve(story: &Story, bed: &Bed) {
+    let mut terminated = signal(SignalKind::terminate()).expect("signals can be waited for");
     let kubeconfig = bed.cluster.kubeconfig().display();
     let send = format!("{} send --broadcast 127.255.255.255", bed.program.display());
     println!("\nEverything stays up until Ctrl-C. In another terminal, wake the spare VM:\n");
@@ -248,6 +254,7 @@ async fn serve(story: &Story, bed: &Bed) {
     tokio::select! {
         // Fails only where no signal handler can be installed; then it ends at once.
         _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
         () = story.narrate(bed) => {}
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -57,6 +57,15 @@ fn a_broken_expectation_shows_in_the_exit_code() {
 /// Killed when dropped.
 struct Demo(Child);
 
+impl Demo {
+    /// Its exit code when it gets this signal.
+    fn ended_by(&mut self, signal: Signal) -> Option<i32> {
+        let pid = i32::try_from(self.0.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
 impl Drop for Demo {
     fn drop(&mut self) {
         // Both fail only where it has ended already.
@@ -86,7 +95,20 @@ fn what_it_prints_to_play_with_works_as_pasted() {
     assert!(sent.status.success(), "{line}: {sent:?}");
     line_with("demo/spare: started");
 
-    let pid = i32::try_from(demo.0.id()).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
-    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
+    assert_eq!(demo.ended_by(Signal::SIGINT), Some(0));
+    assert!(!Path::new(kubeconfig).exists(), "{kubeconfig} is left");
+}
+
+#[test]
+fn terminated_it_leaves_no_kubeconfig_behind() {
+    let child = command(&["--serve"]).stdout(Stdio::piped()).spawn();
+    let mut demo = Demo(child.unwrap());
+    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    let kubeconfig = lines.find(|line| line.contains("export KUBECONFIG="));
+    lines.find(|line| line.contains("Agents hear")).unwrap();
+    assert_eq!(demo.ended_by(Signal::SIGTERM), Some(0));
+    let kubeconfig = kubeconfig.unwrap();
+    let (_, kubeconfig) = kubeconfig.split_once('=').unwrap();
+    assert!(!Path::new(kubeconfig).exists(), "{kubeconfig} is left");
 }

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch as channel, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::jwt::Signer;
+
 mod admit;
 mod aggregate;
 mod apply;
@@ -39,6 +41,7 @@ mod selector;
 mod serve;
 mod store;
 mod table;
+mod tokens;
 mod validate;
 mod watch;
 mod write;
@@ -48,6 +51,7 @@ pub use failure::Failure;
 pub use faults::{Fault, Faults, WatchEnd, When};
 pub use log::Request;
 pub use reviews::TokenUser;
+pub use tokens::{Claims, node_claim};
 
 /// What all connections share. It outlives a stop and a restart.
 struct State {
@@ -57,7 +61,9 @@ struct State {
     log: log::Log,
     faults: Faults,
     backends: aggregate::Aggregated,
+    /// Tokens that only tests know of.
     tokens: Mutex<std::collections::HashMap<String, TokenUser>>,
+    signer: Signer,
     settings: Mutex<Settings>,
     address: SocketAddr,
 }
@@ -132,14 +138,7 @@ impl ApiServer {
         let address = listener
             .local_addr()
             .expect("cannot read the local address");
-        let mut store = store::Store::new();
-        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-            let key = store::Key {
-                namespace: String::new(),
-                name: name.to_owned(),
-            };
-            store.put(kinds::NAMESPACES, &key, namespace(name));
-        }
+        let store = store::Store::with_namespaces();
         let server = Self {
             state: Arc::new(State {
                 revision: channel::Sender::new(store.revision()),
@@ -148,6 +147,7 @@ impl ApiServer {
                 faults: Faults::default(),
                 backends: aggregate::Aggregated::default(),
                 tokens: Mutex::default(),
+                signer: Signer::new(),
                 settings: Mutex::new(Settings {
                     bookmark_interval: Duration::from_secs(60),
                     expired_by_code: false,
@@ -334,6 +334,11 @@ impl ApiServer {
         );
     }
 
+    /// What signs the tokens that this server gives and takes.
+    pub fn signer(&self) -> &Signer {
+        &self.state.signer
+    }
+
     /// Makes a token known to `TokenReview`.
     pub fn add_token(&self, token: &str, user: TokenUser) {
         let mut tokens = self
@@ -375,22 +380,4 @@ const APISERVICES: &str = "apiservices.apiregistration.k8s.io";
 
 fn backend_of(state: &State, group: &str, version: &str) -> Option<Backend> {
     state.backends.find(&format!("/apis/{group}/{version}"))
-}
-
-fn namespace(name: &str) -> Value {
-    let blank = json!({
-        "kind": "Namespace", "apiVersion": "v1", "metadata": {}, "spec": {"finalizers": ["kubernetes"]},
-        "status": {"phase": "Active"},
-    });
-    let mut namespace = json!({
-        "kind": "Namespace", "apiVersion": "v1",
-        "metadata": {
-            "name": name, "uid": clock::uid(), "creationTimestamp": clock::now(),
-            "labels": {"kubernetes.io/metadata.name": name},
-        },
-        "spec": {"finalizers": ["kubernetes"]},
-        "status": {"phase": "Active"},
-    });
-    managed::by_server(&kinds::namespaces(), None, &blank, &mut namespace);
-    namespace
 }

@@ -26,6 +26,7 @@ use super::{
     envtest::Envtest,
     kubevirt::{KubeVirt, Speed},
     line::Line,
+    trust::Security,
 };
 pub use programs::{Agent, Manager, get, send};
 
@@ -48,6 +49,8 @@ pub struct Cluster {
     pub api: ApiBackend,
     pub client: Client,
     pub kubevirt: KubeVirt,
+    /// How managers and agents know each other.
+    pub security: Security,
     program: PathBuf,
     kubeconfig: PathBuf,
     _file: Option<tempfile::NamedTempFile>,
@@ -72,6 +75,7 @@ impl Cluster {
             by_line,
             client,
             kubevirt,
+            security: Security::Insecure,
             program: program.to_owned(),
             kubeconfig: file.path().to_owned(),
             _file: Some(file),
@@ -91,6 +95,7 @@ impl Cluster {
             by_line,
             client,
             kubevirt,
+            security: Security::Insecure,
             program: program.to_owned(),
             kubeconfig: envtest.kubeconfig_path().to_owned(),
             _file: None,

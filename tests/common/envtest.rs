@@ -25,6 +25,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::jwt::Signer;
 use super::pki::{Authority, Leaf, new_key};
 
 /// How long the API server may take to become ready; on a busy machine it takes half a minute.
@@ -101,6 +102,12 @@ impl Envtest {
     /// The file with the administrator's kubeconfig, for `KUBECONFIG`.
     pub fn kubeconfig_path(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// What signs the tokens of service accounts.
+    pub fn signer(&self) -> Signer {
+        let key = fs::read_to_string(self.kubeconfig.with_file_name("service-account.key"));
+        Signer::from_pem(&key.expect("the key can be read"))
     }
 
     /// A client with an administrator's rights, for the async runtime of the caller. It tells what

@@ -13,6 +13,7 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod envtest;
+pub mod jwt;
 pub mod kubectl;
 pub mod kubevirt;
 pub mod line;
@@ -20,4 +21,7 @@ pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod scenarios;
+pub mod sessions;
 pub mod skip;
+pub mod trust;
+pub mod volume;

@@ -11,7 +11,6 @@ use super::requests::{
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 const THINGS: &str = "/apis/conf.test/v1/namespaces/default/things";
 
@@ -225,29 +224,6 @@ pub(crate) fn identities() -> Vec<Step> {
             &thing("none"),
         ),
         delete(&i),
-    ]
-}
-
-/// What is said of a token: one that nobody knows, and one that `setup` made both servers know.
-pub(crate) fn tokens(token: &str) -> Vec<Step> {
-    let review = |spec: Value| {
-        post(
-            REVIEWS,
-            &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}),
-        )
-    };
-    vec![
-        review(json!({"token": token, "audiences": ["conf"]})),
-        review(json!({"token": token, "audiences": ["other", "conf"]})),
-        review(json!({"token": token, "audiences": ["other"]})),
-        review(json!({"token": token})),
-        review(json!({"token": "x"})),
-        review(json!({"audiences": ["conf"]})),
-        post(
-            REVIEWS,
-            &json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1"}),
-        ),
-        post(REVIEWS, &json!({"kind": "Secret", "apiVersion": "v1"})),
     ]
 }
 

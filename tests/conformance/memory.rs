@@ -1,6 +1,7 @@
 //! Owns what steps may refer to of a server's earlier answers, which differ from server to server:
 //! `<uid>`, `<version>` and `<continue>` are those of the last object or list that it answered
-//! with, `<before>` is the version that it told before that one.
+//! with, `<token>` is the last token,
+//! `<before>` is the version that it told before that one.
 
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ pub(crate) struct Memory {
     version: String,
     before: String,
     next: String,
+    token: String,
 }
 
 impl Memory {
@@ -26,6 +28,7 @@ impl Memory {
                 .replace("<version>", &self.version)
                 .replace("<before>", &self.before)
                 .replace("<continue>", &self.next)
+                .replace("<token>", &self.token)
         };
         Step {
             path: fill(&step.path),
@@ -39,6 +42,9 @@ impl Memory {
         let Ok(answer) = serde_json::from_str::<Value>(body) else {
             return;
         };
+        if let Some(token) = answer["status"]["token"].as_str() {
+            token.clone_into(&mut self.token);
+        }
         let text = |field: &str| answer["metadata"][field].as_str().filter(|t| !t.is_empty());
         if let Some(uid) = text("uid") {
             uid.clone_into(&mut self.uid);

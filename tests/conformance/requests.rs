@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{custom, manager};
+use super::{custom, manager, tokens};
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub(crate) fn delete(path: impl Into<String>) -> Step {
     step(Method::DELETE, path)
 }
 
-fn with(method: Method, path: impl Into<String>, body: &Value) -> Step {
+pub(crate) fn with(method: Method, path: impl Into<String>, body: &Value) -> Step {
     Step {
         media_type: Some("application/json"),
         body: body.to_string(),
@@ -98,8 +98,8 @@ pub(crate) fn recalling(step: Step) -> Step {
     }
 }
 
-/// All of them. Both servers know `token`.
-pub(crate) fn all(token: &str) -> Vec<Step> {
+/// All of them.
+pub(crate) fn all() -> Vec<Step> {
     let parts = [
         paths(),
         config_maps(),
@@ -117,7 +117,7 @@ pub(crate) fn all(token: &str) -> Vec<Step> {
         manager::leases(),
         manager::events(),
         manager::versions(),
-        manager::tokens(token),
+        tokens::all(),
         manager::daemon_sets(),
         custom::deletions(),
     ];

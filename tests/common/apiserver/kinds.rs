@@ -131,7 +131,23 @@ impl Resource {
                 "verbs": ["get", "patch", "update"],
             }));
         }
+        if self.kind == "ServiceAccount" {
+            all.push(json!({
+                "name": "serviceaccounts/token", "singularName": "", "namespaced": true,
+                "group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest",
+                "verbs": ["create"],
+            }));
+        }
         all
+    }
+
+    /// Whether it has this subresource.
+    pub fn has(&self, subresource: &str) -> bool {
+        match subresource {
+            "status" => self.status,
+            "token" => self.kind == "ServiceAccount" && self.custom.is_none(),
+            _ => false,
+        }
     }
 }
 
@@ -341,6 +357,12 @@ fn built_in(&(group, version, kind, plural, short, flags): &Row) -> Resource {
 /// Namespaces, which the server makes itself.
 pub fn namespaces() -> Resource {
     built_in(&BUILT_IN[0])
+}
+
+/// What is asked of a service account for a token; it is nowhere served by itself.
+pub fn token_requests() -> Resource {
+    let group = "authentication.k8s.io";
+    built_in(&(group, "v1", "TokenRequest", "tokenrequests", &[], "n"))
 }
 
 /// All resources that are served, the built-in ones first.

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{State, failure::Failure, route::Call};
+use super::{
+    State,
+    failure::Failure,
+    route::Call,
+    tokens::{self, ISSUER},
+};
 
 /// Whom a token belongs to.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +22,6 @@ pub struct TokenUser {
     /// For whom the token is.
     pub audiences: Vec<String>,
 }
-
-/// For whom a token has to be where the review does not say it.
-const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Answers a review.
 ///
@@ -39,44 +41,48 @@ pub fn answer(state: &State, call: &Call) -> Result<Value, Failure> {
         let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
         let audiences: Vec<&str> = audiences.filter_map(Value::as_str).collect();
         let audiences = if audiences.is_empty() {
-            vec![DEFAULT_AUDIENCE]
+            vec![ISSUER]
         } else {
             audiences
         };
-        token_status(state.token(token).as_ref(), &audiences)
+        match whose(state, token, &audiences) {
+            Ok((user, audiences)) => json!({
+                "authenticated": true, "audiences": audiences,
+                "user": {
+                    "username": user.username, "uid": user.uid, "groups": user.groups,
+                    "extra": user.extra,
+                },
+            }),
+            Err(error) => json!({"user": {}, "error": error}),
+        }
     } else {
         json!({"allowed": true})
     };
     Ok(review)
 }
 
-fn token_status(user: Option<&TokenUser>, asked: &[&str]) -> Value {
-    let Some(user) = user else {
-        return json!({"user": {}, "error": "invalid bearer token"});
-    };
-    let both = user
-        .audiences
-        .iter()
-        .filter(|audience| asked.contains(&audience.as_str()));
-    let audiences: Vec<&String> = both.collect();
-    if audiences.is_empty() {
-        let has: Vec<String> = user
-            .audiences
-            .iter()
-            .map(|one| format!("{one:?}"))
-            .collect();
-        let wants: Vec<String> = asked.iter().map(|one| format!("{one:?}")).collect();
-        let error = format!(
-            "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
-            has.join(" "),
-            wants.join(" ")
-        );
-        return json!({"user": {}, "error": error});
+/// Whose a token is, and for which of the audiences that are asked for.
+fn whose(state: &State, token: &str, asked: &[&str]) -> Result<(TokenUser, Vec<String>), String> {
+    let refused = |why: String| format!("[invalid bearer token, {why}]");
+    let claims = tokens::read(state, token).transpose().map_err(refused)?;
+    let user = claims.as_ref().map(tokens::user);
+    let user = user.or_else(|| state.token(token));
+    let user = user.ok_or("invalid bearer token")?;
+    let asked = asked.iter().copied().map(str::to_owned);
+    let (both, others): (Vec<_>, Vec<_>) = asked.partition(|one| user.audiences.contains(one));
+    if both.is_empty() {
+        let list = |audiences: &[String]| {
+            let quoted = audiences.iter().map(|one| format!("{one:?}"));
+            quoted.collect::<Vec<_>>().join(" ")
+        };
+        return Err(refused(format!(
+            "token audiences [{}] is invalid for the target audiences [{}]",
+            list(&user.audiences),
+            list(&others)
+        )));
     }
-    json!({
-        "authenticated": true, "audiences": audiences,
-        "user": {
-            "username": user.username, "uid": user.uid, "groups": user.groups, "extra": user.extra,
-        },
-    })
+    if let Some(why) = claims.and_then(|claims| tokens::ended(&state.store(), &claims)) {
+        return Err(refused(why));
+    }
+    Ok((user, both))
 }

@@ -20,7 +20,7 @@ use super::{
     form::Form,
     kinds, list, reviews,
     route::{self, Address, Call, Target},
-    watch, write,
+    tokens, watch, write,
 };
 
 /// The largest body that is read, in bytes, as in etcd's default.
@@ -166,11 +166,10 @@ fn call(
             Failure::page_not_found()
         }
     })?;
-    if let Some(part) = &address.subresource {
-        let known = resource.status && part == "status";
-        if !known {
-            return Err(Failure::no_such_resource());
-        }
+    if let Some(part) = &address.subresource
+        && !resource.has(part)
+    {
+        return Err(Failure::no_such_resource());
     }
     if !resource.namespaced && address.namespace.is_some() {
         return Err(Failure::no_such_resource());
@@ -211,6 +210,12 @@ fn resource(state: &Arc<State>, call: &Call) -> Result<Response<Body>, Failure> 
         && (named || call.method == Method::POST)
     {
         return Err(Failure::method_not_allowed());
+    }
+    if call.subresource.as_deref() == Some("token") {
+        return match call.method {
+            Method::POST => Ok(render(201, tokens::request(state, call)?)),
+            _ => Err(Failure::method_not_allowed()),
+        };
     }
     match call.method {
         Method::GET if call.flag("watch") && !named => Ok(stream(watch::start(state, call, form)?)),

@@ -6,9 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::kinds::{CRDS, Definition};
+use super::{
+    clock,
+    kinds::{self, CRDS, Definition, NAMESPACES},
+    managed,
+};
 
 /// How many changes are remembered unless told otherwise.
 const HISTORY: usize = 100_000;
@@ -64,6 +68,19 @@ impl Store {
             capacity: HISTORY,
             definitions: BTreeMap::new(),
         }
+    }
+
+    /// With the namespaces that the server makes itself.
+    pub fn with_namespaces() -> Self {
+        let mut store = Self::new();
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            let key = Key {
+                namespace: String::new(),
+                name: name.to_owned(),
+            };
+            store.put(NAMESPACES, &key, namespace(name));
+        }
+        store
     }
 
     pub fn revision(&self) -> u64 {
@@ -226,4 +243,22 @@ impl Store {
 /// Writes a version into an object.
 pub fn set_version(object: &mut Value, revision: u64) {
     object["metadata"]["resourceVersion"] = revision.to_string().into();
+}
+
+fn namespace(name: &str) -> Value {
+    let blank = json!({
+        "kind": "Namespace", "apiVersion": "v1", "metadata": {}, "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    });
+    let mut namespace = json!({
+        "kind": "Namespace", "apiVersion": "v1",
+        "metadata": {
+            "name": name, "uid": clock::uid(), "creationTimestamp": clock::now(),
+            "labels": {"kubernetes.io/metadata.name": name},
+        },
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    });
+    managed::by_server(&kinds::namespaces(), None, &blank, &mut namespace);
+    namespace
 }

@@ -71,7 +71,10 @@ fn create_object(
     Ok((201, object))
 }
 
-fn check_namespace(
+/// # Errors
+///
+/// The namespace of a new object is not there, or is ending.
+pub fn check_namespace(
     store: &Store,
     resource: &super::kinds::Resource,
     key: &Key,

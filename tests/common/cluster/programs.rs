@@ -10,6 +10,8 @@ use kubevirt_wol::packet::MagicPacket;
 
 use super::{
     super::process::{Process, free_tcp},
+    super::trust::NAMESPACE,
+    super::trust::Pod,
     Cluster, SOON, eventually,
 };
 
@@ -25,6 +27,8 @@ pub struct Agent {
     pub process: Process,
     pub node: String,
     pub port: u16,
+    /// Who it is to the managers, where they ask for that.
+    pub pod: Option<Pod>,
 }
 
 impl Cluster {
@@ -39,10 +43,12 @@ impl Cluster {
     pub fn manager_at(&self, grpc: SocketAddr, flags: &[&str]) -> Manager {
         let admin = free_tcp();
         let (grpc_text, admin_text) = (grpc.to_string(), admin.to_string());
-        let mut args = vec!["manager", "--insecure", "--grpc-bind", &grpc_text];
+        let security = self.security.of_manager();
+        let mut args = vec!["manager", "--grpc-bind", &grpc_text];
+        args.extend(security.iter().map(String::as_str));
         args.extend(["--admin-bind", &admin_text]);
         if !flags.contains(&"--namespace") {
-            args.extend(["--namespace", "default"]);
+            args.extend(["--namespace", NAMESPACE]);
         }
         args.extend(flags);
         let mut command = std::process::Command::new(&self.program);
@@ -64,29 +70,30 @@ impl Cluster {
 
     /// Starts an agent that listens where its manager says, and waits until it has been told.
     pub fn free_agent(&self, node: &str, manager: &Manager) -> Agent {
-        let manager = manager.grpc.to_string();
-        let mut args = vec!["agent", "--insecure", "--no-raw", "--node-name", node];
-        args.extend(["--manager", &manager]);
-        let agent = Agent {
-            process: Process::spawn(node, &self.program, &args),
-            node: node.to_owned(),
-            port: 9,
-        };
+        let agent = self.spawn_agent(node, manager.grpc, 9, &[]);
         agent.configured();
         agent
     }
 
     /// Starts an agent and does not wait.
     pub fn agent_at(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
-        let (manager, port_text) = (manager.to_string(), port.to_string());
-        let mut args = vec!["agent", "--insecure", "--no-raw", "--node-name", node];
-        args.extend(["--manager", &manager, "--wol-port", &port_text]);
+        let port_text = port.to_string();
+        let flags = [&["--wol-port", port_text.as_str()], flags].concat();
+        self.spawn_agent(node, manager, port, &flags)
+    }
+
+    fn spawn_agent(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
+        let (pod, security) = self.security.of_agent(node);
+        let manager = manager.to_string();
+        let mut args = vec!["agent", "--no-raw", "--node-name", node, "--manager"];
+        args.push(&manager);
+        args.extend(security.iter().map(String::as_str));
         args.extend(flags);
-        let process = Process::spawn(node, &self.program, &args);
         Agent {
-            process,
+            process: Process::spawn(node, &self.program, &args),
             node: node.to_owned(),
             port,
+            pod,
         }
     }
 }
