@@ -9,10 +9,10 @@ use prometheus_client::{
         family::Family,
         gauge::{ConstGauge, Gauge},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use super::ring;
+use super::{budget::Limit, ring};
 use crate::{
     frame::FrameRejection,
     packet::Rejection,
@@ -29,6 +29,8 @@ pub enum Verdict {
     Repeat,
     /// No `WolConfig` wants packets from there.
     Filtered,
+    /// More came than may be reported.
+    Limited,
     /// It is no magic packet.
     Invalid,
 }
@@ -173,6 +175,11 @@ struct LossLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: Word<Limit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SocketLabel {
     socket: Word<Socket>,
 }
@@ -194,10 +201,15 @@ pub struct Metrics {
     invalid: Family<InvalidLabel, Counter>,
     kernel_drops: Family<SocketLabel, Counter>,
     lost: Family<LossLabel, Counter>,
+    limited: Family<LimitLabel, Counter>,
     answers: Family<AnswerLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     /// Keys that left the dedup window before their time.
     pub dedup_evictions: Counter,
+    /// Shares of senders and targets that were forgotten for want of room.
+    pub forgotten_shares: Counter,
+    /// Bytes of the filter of wakeable addresses; 0 until a manager has sent one.
+    pub wakeable_filter: Gauge,
     /// Targets beyond the first few of one packet.
     pub capped_packets: Counter,
     /// Attempts to connect, after the first.
@@ -227,6 +239,22 @@ impl Metrics {
             "lost_events",
             "Events that were given up without an answer",
             self.lost.clone(),
+        );
+        r.register(
+            "limited_wakes",
+            "Wakes that were not reported because too many came, by whose share was used up",
+            self.limited.clone(),
+        );
+        r.register(
+            "forgotten_shares",
+            "Senders and targets forgotten for want of room; each may report at full rate again",
+            self.forgotten_shares.clone(),
+        );
+        r.register_with_unit(
+            "wakeable_filter",
+            "Size of the filter by which wakeable addresses go first; 0 until a manager sends one",
+            Unit::Bytes,
+            self.wakeable_filter.clone(),
         );
         r.register(
             "answers",
@@ -272,10 +300,11 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        use Verdict::{Filtered, Invalid, Repeat, Reported};
+        use Verdict::{Filtered, Invalid, Limited, Repeat, Reported};
+        let verdicts = [Reported, Repeat, Filtered, Limited, Invalid];
         let read = Way::KNOWN
             .into_iter()
-            .flat_map(|way| [Reported, Repeat, Filtered, Invalid].map(|verdict| (way, verdict)));
+            .flat_map(|way| verdicts.map(|verdict| (way, verdict)));
         for (way, verdict) in read.chain([(Way::Unknown, Invalid)]) {
             let (carrier, verdict) = (Word(way), Word(verdict));
             let labels = PacketLabels { carrier, verdict };
@@ -290,6 +319,9 @@ impl Metrics {
         }
         for reason in [Loss::Overflow, Loss::Stale].map(Word) {
             drop(self.lost.get_or_create(&LossLabel { reason }));
+        }
+        for limit in Limit::ALL.map(Word) {
+            drop(self.limited.get_or_create(&LimitLabel { limit }));
         }
         for socket in [Socket::Raw, Socket::Udp].map(Word) {
             drop(self.kernel_drops.get_or_create(&SocketLabel { socket }));
@@ -323,6 +355,12 @@ impl Metrics {
     pub fn lost(&self, loss: Loss) {
         let reason = Word(loss);
         self.lost.get_or_create(&LossLabel { reason }).inc();
+    }
+
+    /// Counts a wake that was not reported because too many came.
+    pub fn limited(&self, limit: Limit) {
+        let limit = Word(limit);
+        self.limited.get_or_create(&LimitLabel { limit }).inc();
     }
 
     /// Counts an answer.
