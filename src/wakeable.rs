@@ -6,11 +6,11 @@
 
 use crate::mac::MacAddr;
 
-/// Bytes at most: half of a usual HTTP/2 window, whatever the number of VMs.
+/// Bytes at most, whatever the number of VMs.
 pub const MAX_BYTES: usize = 64 * 1024;
-/// So small it is worth nobody's while to save.
+/// Bytes at least.
 const MIN_BYTES: usize = 64;
-/// Bits for each address, as long as [`MAX_BYTES`] allows: one in 2,000 others is taken for one.
+/// Bits for each address, as long as [`MAX_BYTES`] allows: one in 1,700 others is taken for one.
 const BITS_PER_ADDRESS: usize = 16;
 /// Bits looked at for each address at most; more would make it slower and hardly better.
 const MAX_HASHES: u32 = 8;
@@ -40,7 +40,7 @@ impl WakeableMacs {
         let bytes = wanted.clamp(MIN_BYTES, MAX_BYTES).next_power_of_two();
         Self {
             bits: vec![0; bytes],
-            hashes: best_hashes(bytes * 8 / count.max(1)),
+            hashes: best_hashes(bytes * 8, count.max(1)),
         }
     }
 
@@ -94,9 +94,9 @@ impl WakeableMacs {
     }
 }
 
-/// The number of hashes with the fewest mistakes: ln 2 of the bits for each address.
-fn best_hashes(bits_per_address: usize) -> u32 {
-    let best = bits_per_address * 69 / 100;
+/// The number of hashes with the fewest mistakes: ln 2 of the bits for each address, rounded.
+fn best_hashes(bits: usize, addresses: usize) -> u32 {
+    let best = (bits * 69 + addresses * 50) / (addresses * 100);
     u32::try_from(best)
         .unwrap_or(MAX_HASHES)
         .clamp(1, MAX_HASHES)
@@ -157,7 +157,8 @@ mod tests {
             (1_000, 2_048, 100),
             (10_000, 32_768, 100),
             (30_000, MAX_BYTES, 100),
-            (100_000, MAX_BYTES, 10_000),
+            (100_000, MAX_BYTES, 9_000),
+            (200_000, MAX_BYTES, 30_000),
         ] {
             let filter = filled(addresses);
             assert_eq!(filter.bits().len(), bytes, "{addresses}");

@@ -15,15 +15,18 @@ use nix::sys::signal::Signal;
 
 use super::{
     cannot_run, senders,
-    world::{self, World},
+    world::{self, Node, World},
 };
 use crate::common::{cluster::SOON, netns::Host};
 
 /// Packets per second that are sent, if the machine can.
 const OFFERED: u32 = 50_000;
 
-/// With fewer the test says nothing.
-const LEAST: u32 = 10_000;
+/// With fewer, which is twice what is reported of one sender, the test says nothing.
+const LEAST: u32 = 2_000;
+
+/// How long it is looked at what the machine can do.
+const TRIAL: Duration = Duration::from_secs(3);
 
 /// VMs that are woken one after the other.
 const VMS: u8 = 10;
@@ -41,7 +44,7 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(host: &Host) -> Self {
+    fn start(host: &Host, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = host.thread(move || {
@@ -51,7 +54,7 @@ impl Flood {
             let (start, mut sent) = (Instant::now(), 0);
             let mut packet = [0xff; 102];
             while !stopped.load(Ordering::Relaxed) {
-                let due = start.elapsed().as_micros() * u128::from(OFFERED) / 1_000_000;
+                let due = start.elapsed().as_micros() * u128::from(rate) / 1_000_000;
                 while u128::from(sent) < due {
                     let [a, b, c, d] = fastrand::u32(..).to_be_bytes();
                     for place in packet[6..].chunks_exact_mut(6) {
@@ -86,6 +89,21 @@ fn anonymous(pid: u32) -> u64 {
     number.parse().unwrap()
 }
 
+/// Floods a node with all that the machine can send; gives the rate at which its agent, which is not
+/// optimised here and has two sockets to read each packet from, is busy and not drowned. Both rates
+/// are printed.
+fn trial(world: &World, node: &Node) -> u32 {
+    let read = || node.metric("kubevirt_wol_agent_packets_total");
+    let flood = Flood::start(&world.sender, OFFERED);
+    let before = read();
+    thread::sleep(TRIAL);
+    let packets = u128::from(read() - before) / 2;
+    let per_second = u32::try_from(packets * 1_000 / TRIAL.as_millis()).unwrap();
+    let sent = flood.stop();
+    println!("{sent} packets per second were sent, {per_second} were read");
+    (per_second / 2).clamp(LEAST, OFFERED)
+}
+
 #[test]
 fn under_a_flood_of_random_addresses_every_vm_is_woken_and_what_is_lost_is_told() {
     if cannot_run() {
@@ -97,8 +115,8 @@ fn under_a_flood_of_random_addresses_every_vm_is_woken_and_what_is_lost_is_told(
     node.start_agent();
     node.wait_for("kubevirt_wol_agent_wakeable_filter_bytes");
 
-    let flood = Flood::start(&world.sender);
-    thread::sleep(Duration::from_secs(2));
+    let rate = trial(&world, &node);
+    let flood = Flood::start(&world.sender, rate);
     for number in 1..=VMS {
         senders::wake(&world.sender, WAKE, &world::mac(number).to_string());
     }
@@ -129,7 +147,7 @@ fn under_a_flood_of_random_addresses_every_vm_is_woken_and_what_is_lost_is_told(
         "{rate} packets per second; read from both sockets: {packets}, dropped by the kernel: \
          {dropped}; the agent's own memory: {memory} KiB"
     );
-    assert!(rate >= LEAST, "only {rate} packets per second were sent");
+    assert!(rate > LEAST / 2, "only {rate} packets per second were sent");
     assert!(memory <= MEMORY_KIB, "{memory} KiB");
     world.expect_no_second_start(VMS);
 }
