@@ -199,12 +199,8 @@ impl Manager {
             .map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let watch = Watch::new(
-            client.clone(),
-            &mut registry,
-            liveness.clone(),
-            token.clone(),
-        );
+        let (alive, end) = (liveness.clone(), token.clone());
+        let watch = Watch::new(client.clone(), &mut registry, alive, end);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),
@@ -216,20 +212,13 @@ impl Manager {
             metrics: metrics.clone(),
         };
         let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
-        let (filter, wakeable) = channel::channel(None);
-        let collector = Collector {
-            directory: watch.directory.clone(),
-            dirty: Arc::default(),
-            in_force: watch.in_force.subscribe(),
-            listed: listed.to_vec(),
-            interval: options.wakeable_interval,
-            filter,
-        };
+        let interval = options.wakeable_interval;
+        let (collector, wakeable) = Collector::new(&watch, listed.to_vec(), interval);
         let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
         let agents = Agents {
             replica,
             settings: pushed,
-            wakeable: (wakeable, options.wakeable_interval),
+            wakeable: (wakeable, interval),
             reports,
             sessions: Sessions::new(metrics.clone()),
             metrics,

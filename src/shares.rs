@@ -15,7 +15,7 @@ use crate::throttle::Throttle;
 pub struct Shares<K> {
     full: Throttle,
     capacity: usize,
-    shares: HashMap<K, Share>,
+    known: HashMap<K, Share>,
     /// The keys in the order of their last use.
     order: BTreeMap<u64, K>,
     uses: u64,
@@ -35,7 +35,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         Self {
             full,
             capacity,
-            shares: HashMap::new(),
+            known: HashMap::new(),
             order: BTreeMap::new(),
             uses: 0,
             forgotten: 0,
@@ -47,20 +47,20 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         self.uses += 1;
         let used = self.uses;
         self.order.insert(used, key.clone());
-        if let Some(share) = self.shares.get_mut(key) {
+        if let Some(share) = self.known.get_mut(key) {
             self.order.remove(&share.used);
             share.used = used;
             return share.throttle.admit(now);
         }
-        if self.shares.len() >= self.capacity
+        if self.known.len() >= self.capacity
             && let Some((_, oldest)) = self.order.pop_first()
         {
-            self.shares.remove(&oldest);
+            self.known.remove(&oldest);
             self.forgotten += 1;
         }
         let mut throttle = self.full.clone();
         let admitted = throttle.admit(now);
-        self.shares.insert(key.clone(), Share { throttle, used });
+        self.known.insert(key.clone(), Share { throttle, used });
         admitted
     }
 
@@ -102,7 +102,7 @@ mod tests {
             assert!(shares.admit(&key, t0), "everybody has a share");
             assert!(!shares.admit(&0, t0), "a busy one is not forgotten");
         }
-        assert_eq!((shares.shares.len(), shares.order.len()), (10, 10));
+        assert_eq!((shares.known.len(), shares.order.len()), (10, 10));
         assert_eq!(shares.forgotten(), 100_000 - 10);
     }
 }

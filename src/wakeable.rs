@@ -48,7 +48,9 @@ impl WakeableMacs {
     #[must_use]
     pub fn of(macs: &[MacAddr]) -> Self {
         let mut filter = Self::for_addresses(macs.len());
-        macs.iter().for_each(|mac| filter.insert(*mac));
+        for mac in macs {
+            filter.insert(*mac);
+        }
         filter
     }
 
@@ -116,8 +118,8 @@ fn positions(mac: MacAddr, bytes: usize, hashes: u32) -> impl Iterator<Item = us
 
 /// The last step of `SplitMix64`, over the address as a number.
 fn mix(mac: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = mac.octets();
-    let number = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let octets = mac.octets().into_iter();
+    let number = octets.fold(0, |number, octet| number << 8 | u64::from(octet));
     let first = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let second = (first ^ (first >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     second ^ (second >> 31)

@@ -19,7 +19,7 @@ use crate::{
         dirty::Dirty,
         grant::Grant,
         vm::{Vm, VmKey},
-        watch::InForce,
+        watch::{InForce, Watch},
     },
     wakeable::WakeableMacs,
 };
@@ -53,6 +53,21 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// Has gathered nothing yet; with the way to what it will.
+    #[must_use]
+    pub fn new(watch: &Watch, listed: Vec<Gate>, interval: Duration) -> (Self, Filter) {
+        let (sender, filter) = watch::channel(None);
+        let collector = Self {
+            directory: watch.directory.clone(),
+            dirty: Arc::default(),
+            in_force: watch.in_force.subscribe(),
+            listed,
+            interval,
+            filter: sender,
+        };
+        (collector, filter)
+    }
+
     /// Keeps the filter up to date until `token` is cancelled.
     ///
     /// # Errors

@@ -373,9 +373,9 @@ async fn what_was_put_off_is_taken_in_when_it_comes_again() {
     }
     assert!((800..=904).contains(&again.len()), "{}", again.len());
     tokio::time::sleep(again[0].1).await;
-    again
-        .iter()
-        .for_each(|(seq, _)| bed.front.report(report(*seq)));
+    for (seq, _) in &again {
+        bed.front.report(report(*seq));
+    }
     for _ in 0..again.len() {
         let (_, answer) = answers.recv().await.unwrap();
         assert!(matches!(answer, Answer::Final(..)), "{answer:?}");
