@@ -23,9 +23,11 @@ use kubevirt_wol::{
         directory::Directory,
         grant::Grant,
         vm::{Vm, VmKey},
+        wakeable_push::discovered,
     },
     packet::Trailing,
     wake::{Carrier, Origin, Wake},
+    wakeable::WakeableMacs,
 };
 #[path = "fixtures/vm.rs"]
 mod vm;
@@ -187,6 +189,21 @@ fn census_of_changes(bencher: Bencher<'_, '_>, vms: u32) {
     bencher
         .counter(ItemsCount::new(changed.len()))
         .bench_local(|| census.update(&directory, &HashSet::new(), &changed));
+}
+
+/// What every replica gathers for the agents after changes, at most once in 30 s.
+#[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
+fn wakeable(bencher: Bencher<'_, '_>, vms: u32) {
+    let directory = filled(vms);
+    let grants = directory.grants();
+    bencher.counter(ItemsCount::new(vms)).bench_local(|| {
+        let keys = directory.keys();
+        let chunks = keys.chunks(256);
+        let macs: Vec<_> = chunks
+            .flat_map(|vms| discovered(&directory, &grants, vms))
+            .collect();
+        WakeableMacs::of(&macs)
+    });
 }
 
 /// Reading one VM from the text of the API server.

@@ -4,9 +4,11 @@
 //! and keeps what is left in the [`ring`], and from there over the [`session`] to a manager.
 
 mod bpf;
+pub mod budget;
 mod connect;
 pub mod intake;
 mod interfaces;
+mod lines;
 mod listen;
 mod listeners;
 pub mod metrics;

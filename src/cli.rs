@@ -129,6 +129,22 @@ pub struct ManagerArgs {
         value_name = "TIME"
     )]
     pub agent_dedup_window: SignedDuration,
+    /// Wakes per second that each agent reports of one sender, for addresses that are not known to
+    /// be a virtual machine's.
+    #[arg(long, env = "WOL_SOURCE_RATE", default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub source_rate: u32,
+    /// The same of all senders together.
+    #[arg(long, env = "WOL_AGENT_RATE", default_value_t = 25_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub agent_rate: u32,
+    /// Agents are told which MAC addresses can wake a virtual machine no more often than this; they
+    /// report those first.
+    #[arg(
+        long,
+        env = "WOL_WAKEABLE_MACS_INTERVAL",
+        default_value = "30s",
+        value_name = "TIME"
+    )]
+    pub wakeable_macs_interval: SignedDuration,
     /// A wake that could not be reported within this time is stale and starts nothing.
     #[arg(
         long,

@@ -6,6 +6,7 @@
 //! agent    agent::raw, agent::udp   sockets; opened before the async runtime exists
 //!          frame, packet            bytes -> targets, or a typed reason why not
 //!          agent::intake            source filter, repeats within 2 s
+//!          agent::budget            how many wakes per sender, agent and target are reported
 //!          agent::ring              numbered, kept until settled
 //!          agent::session           one gRPC session: events out, acknowledgements back
 //! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
@@ -14,6 +15,7 @@
 //!          manager::grant           may this packet wake this VM? one grant per WolConfig
 //!          manager::passwords       what the SecureOn Secrets say, kept by manager::watch
 //!          manager::intents         one wake of one VM until it is settled; pure
+//!          manager::quota           no node takes the room of the others
 //!          manager::waker           does what intents decide: start, re-read, answer, tell
 //!          manager::events          the Events on the VM and on the WolConfig
 //! status   manager::watch           WolConfigs -> manager::config, a pure plan -> in force
@@ -22,7 +24,8 @@
 //! ```
 //!
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `password`, `frame`,
-//! `filter`, `dedup`, `wake`, `manager::directory`) knows neither tokio nor Kubernetes; a test keeps it so.
+//! `filter`, `dedup`, `wake`, `wakeable`, `throttle`, `shares`, `manager::directory`) knows neither
+//! tokio nor Kubernetes; a test keeps it so.
 //! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
@@ -54,10 +57,13 @@ pub mod password;
 pub mod rpc;
 pub mod send;
 pub mod settings;
+pub mod shares;
 pub mod shutdown;
 pub mod telemetry;
+pub mod throttle;
 pub mod tls;
 pub mod wake;
+pub mod wakeable;
 
 /// Options that were understood one by one and make no sense together, or not here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ pub mod options;
 pub mod passwords;
 pub mod peer;
 pub mod pulse;
+pub mod quota;
 pub mod reconcile;
 pub mod report;
 pub mod server;
@@ -24,8 +25,8 @@ pub mod service;
 pub mod sessions;
 pub mod start;
 pub mod status;
-pub mod throttle;
 pub mod vm;
+pub mod wakeable_push;
 pub mod waker;
 pub mod watch;
 
@@ -63,8 +64,9 @@ use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use status::DaemonSetSeen;
+use wakeable_push::Collector;
 use waker::{Forbidden, Freshness, Front, Tools, Waker};
-use watch::Watch;
+use watch::{Observer, Watch};
 
 /// A task that has not taken a turn for so long hangs; each takes one every few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -182,6 +184,7 @@ struct Manager {
     waker: Waker,
     server: Server,
     leading: Leading,
+    collector: Collector,
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
     token: CancellationToken,
@@ -211,10 +214,13 @@ impl Manager {
             metrics: metrics.clone(),
         };
         let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
+        let interval = options.wakeable_interval;
+        let (collector, wakeable) = Collector::new(&watch, listed.to_vec(), interval);
         let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
         let agents = Agents {
             replica,
             settings: pushed,
+            wakeable: (wakeable, interval),
             reports,
             sessions: Sessions::new(metrics.clone()),
             metrics,
@@ -238,6 +244,7 @@ impl Manager {
             listed,
             waker,
             leading,
+            collector,
             daemon_set: options.daemon_set.clone(),
             last_wakes,
             server: server(grpc, agents, &readiness),
@@ -289,11 +296,19 @@ impl Manager {
             "staleness",
             self.watch.clone().staleness(heart("staleness")),
         );
+        let observers: Vec<Arc<dyn Observer>> = vec![
+            self.waker.changes(),
+            self.leading.dirty,
+            self.collector.dirty.clone(),
+        ];
         tasks.spawn(
             "virtual machines",
-            self.watch
-                .clone()
-                .virtual_machines(vec![self.waker.changes(), self.leading.dirty], vms),
+            self.watch.clone().virtual_machines(observers, vms),
+        );
+        let collector = self.collector;
+        tasks.spawn(
+            "wakeable addresses",
+            collector.run(token.clone(), heart("wakeable addresses")),
         );
         tasks.spawn(
             "configs",

@@ -9,8 +9,9 @@ use crate::{
     filter::{FilterError, SourceFilter},
     mac::MacAddr,
     packet::Trailing,
-    settings::Settings,
+    settings::{Rates, Settings},
     wake::{Answer, Carrier, Origin, Outcome, Wake},
+    wakeable::{BadFilter, WakeableMacs},
 };
 
 /// The generated messages and services of package `wol.v1`.
@@ -224,6 +225,8 @@ pub fn configuration(generation: u64, settings: &Settings) -> pb::Configuration 
                 source_ranges: filter.ranges(),
             })
             .collect(),
+        source_rate: Some(settings.rates.source),
+        agent_rate: Some(settings.rates.agent),
     }
 }
 
@@ -239,7 +242,12 @@ pub fn settings(configuration: &pb::Configuration) -> Result<Settings, MessageEr
     };
     let filter =
         |filter: &pb::SourceFilter| SourceFilter::new(&filter.interfaces, &filter.source_ranges);
+    let usual = Rates::default();
     Ok(Settings {
+        rates: Rates {
+            source: configuration.source_rate.unwrap_or(usual.source),
+            agent: configuration.agent_rate.unwrap_or(usual.agent),
+        },
         udp_ports: configuration
             .udp_ports
             .iter()
@@ -253,4 +261,28 @@ pub fn settings(configuration: &pb::Configuration) -> Result<Settings, MessageEr
             .map(filter)
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// Writes a filter for the wire.
+#[must_use]
+pub fn wakeable_macs(filter: &WakeableMacs) -> pb::WakeableMacs {
+    pb::WakeableMacs {
+        kind: pb::wakeable_macs::Kind::Bloom.into(),
+        bits: filter.bits().to_vec(),
+        hashes: filter.hashes(),
+    }
+}
+
+/// Reads a filter; none where it is of a kind that this version does not know.
+///
+/// # Errors
+///
+/// It makes no sense.
+pub fn wakeable(message: pb::WakeableMacs) -> Result<Option<WakeableMacs>, BadFilter> {
+    match message.kind() {
+        pb::wakeable_macs::Kind::Bloom => {
+            WakeableMacs::from_parts(message.bits, message.hashes).map(Some)
+        }
+        pb::wakeable_macs::Kind::Unspecified => Ok(None),
+    }
 }

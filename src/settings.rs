@@ -15,6 +15,28 @@ pub struct Settings {
     pub event_ttl: Duration,
     /// Which packets matter: those that pass at least one.
     pub filters: Vec<SourceFilter>,
+    /// How many wakes for addresses that are not known to be a VM's are reported.
+    pub rates: Rates,
+}
+
+/// Wakes per second that an agent reports for addresses that are not known to be a VM's. Those that
+/// are have a reserve of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Of one sender.
+    pub source: u32,
+    /// Of all senders together.
+    pub agent: u32,
+}
+
+impl Default for Rates {
+    /// More than people send, and together less than a manager takes.
+    fn default() -> Self {
+        Self {
+            source: 1_000,
+            agent: 25_000,
+        }
+    }
 }
 
 impl Settings {
@@ -31,6 +53,7 @@ impl Default for Settings {
             dedup_window: Duration::from_secs(2),
             event_ttl: Duration::from_secs(30),
             filters: vec![SourceFilter::default()],
+            rates: Rates::default(),
         }
     }
 }

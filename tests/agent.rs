@@ -22,6 +22,8 @@ use kubevirt_wol::{
 mod bed;
 #[path = "common/fake_manager.rs"]
 mod fake_manager;
+#[path = "agent/floods.rs"]
+mod floods;
 #[path = "agent/partings.rs"]
 mod partings;
 #[path = "common/skip.rs"]

@@ -30,5 +30,6 @@ scenarios!(
     a_snapshot_of_a_paused_vm_is_waited_for,
     of_many_managers_that_race_one_starts_the_vm,
     starts_keep_to_the_rate_and_the_places_that_were_set,
+    a_flood_for_known_vms_starts_each_once_and_no_faster_than_the_throttle,
     a_boot_is_timed_until_the_vm_runs,
 );

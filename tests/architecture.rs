@@ -65,6 +65,31 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the core is pure",
     ),
     (
+        "wakeable.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "throttle.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"],
+        "the core is pure",
+    ),
+    (
+        "shares.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the core is pure",
+    ),
+    (
+        "manager/quota.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the quota is pure",
+    ),
+    (
+        "agent/budget.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the budget is pure",
+    ),
+    (
         "manager/directory",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
         "the directory is pure",

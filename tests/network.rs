@@ -9,6 +9,8 @@
 #[path = "network/capture.rs"]
 mod capture;
 mod common;
+#[path = "network/flood.rs"]
+mod flood;
 #[path = "network/senders.rs"]
 mod senders;
 #[path = "network/world.rs"]
@@ -307,7 +309,7 @@ fn an_agent_that_has_given_up_its_privileges_hears_interfaces_that_come_later() 
     let mut node = world.node(11);
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
     node.start_agent();
-    assert_eq!(capabilities(node.agent_pid()), [CAP_NET_BIND_SERVICE]);
+    assert_eq!(capabilities(node.agent().pid()), [CAP_NET_BIND_SERVICE]);
 
     node.host.ip("link delete lan0");
     node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));

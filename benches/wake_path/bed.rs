@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
@@ -120,9 +120,26 @@ impl Bed {
         self.send(&packet(mac(number)))
     }
 
-    /// Another socket to the agent's port.
-    pub(crate) fn sender(&self) -> UdpSocket {
-        self.socket.try_clone().expect("a socket can be cloned")
+    /// So many senders that the share of each is enough for 20,000 packets per second together.
+    pub(crate) fn senders(&self) -> Vec<UdpSocket> {
+        let sender = |number: u8| {
+            let address = Ipv4Addr::new(127, 0, 1, number);
+            let socket = UdpSocket::bind((address, 0)).expect("loopback can be bound");
+            let agent = (Ipv4Addr::LOCALHOST, self.agent.port);
+            socket.connect(agent).expect("loopback");
+            socket
+        };
+        (1..=50).map(sender).collect()
+    }
+
+    /// Waits until the agent has been told of the VMs.
+    pub(crate) async fn knows_what_is_wakeable(&self) {
+        // An empty filter has 64 bytes.
+        let filter = "kubevirt_wol_agent_wakeable_filter_bytes";
+        eventually("the agent knows the VMs", async || {
+            self.agent_metric(filter) > 64
+        })
+        .await;
     }
 
     /// When each VM was first asked to start.
@@ -186,6 +203,10 @@ impl Bed {
             r#"kubevirt_wol_agent_kernel_dropped_packets_total{socket="udp"}"#,
             r#"kubevirt_wol_agent_lost_events_total{reason="overflow"}"#,
             r#"kubevirt_wol_agent_lost_events_total{reason="stale"}"#,
+            r#"kubevirt_wol_agent_limited_wakes_total{limit="source"}"#,
+            r#"kubevirt_wol_agent_limited_wakes_total{limit="agent"}"#,
+            r#"kubevirt_wol_agent_limited_wakes_total{limit="target"}"#,
+            r#"kubevirt_wol_agent_limited_wakes_total{limit="reserve"}"#,
         ]
         .map(|series| self.agent_metric(series))
         .iter()

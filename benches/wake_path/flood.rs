@@ -11,12 +11,16 @@ use std::{
 };
 
 use crate::{
-    bed::{Bed, packet, quantile, unknown},
+    bed::{Bed, mac, packet, quantile, unknown},
     process,
     table::Table,
 };
 
+/// Packets per second that nothing may be lost of.
 const FLOOD: u32 = 20_000;
+
+/// VMs whose addresses an attacker knows.
+const KNOWN: u32 = 100;
 
 const SPENT: Duration = Duration::from_secs(15);
 
@@ -26,6 +30,9 @@ const STRIDE: u32 = 256;
 /// Bytes queued for the agent at which the sender waits: a quarter of what its socket may hold.
 const ENOUGH: u64 = 1 << 20;
 
+/// Makes the packet with a number.
+type Make = fn(u32) -> Vec<u8>;
+
 /// Sends packets at a steady rate until it is stopped.
 struct Flood {
     stop: Arc<AtomicBool>,
@@ -33,16 +40,17 @@ struct Flood {
 }
 
 impl Flood {
-    /// `make` makes the packet with a number.
-    fn start(socket: UdpSocket, make: impl Fn(u32) -> Vec<u8> + Send + 'static) -> Self {
+    /// `make` makes the packet with a number; the senders take turns.
+    fn start(senders: Vec<UdpSocket>, rate: u32, make: Make) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let start = Instant::now();
             let mut sent = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let due = start.elapsed().as_micros() * u128::from(FLOOD) / 1_000_000;
-                while u128::from(sent) < due {
+                let due = start.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+                while u128::from(sent) < due && !stopped.load(Ordering::Relaxed) {
+                    let socket = &senders[sent as usize % senders.len()];
                     socket.send(&make(sent)).expect("loopback can be sent to");
                     sent += 1;
                 }
@@ -65,21 +73,44 @@ fn junk(number: u32) -> Vec<u8> {
     number.to_be_bytes().repeat(26)[..102].to_vec()
 }
 
-/// Single packets for 60 VMs while others come in masses.
-pub(crate) async fn floods(table: &mut Table) {
-    during(table, "junk", junk).await;
-    during(table, "unknown addresses", |n| packet(unknown(n))).await;
+/// The packet for an address that no VM has.
+fn stranger(number: u32) -> Vec<u8> {
+    packet(unknown(number))
 }
 
-async fn during(table: &mut Table, what: &str, make: impl Fn(u32) -> Vec<u8> + Send + 'static) {
-    let mut bed = Bed::new(&["--start-rate", "1000"]).await;
-    let numbers = bed.vms(60).await;
-    let flood = Flood::start(bed.sender(), make);
+/// A packet for one of the first VMs, different from all others by what follows the pattern.
+fn known(number: u32) -> Vec<u8> {
+    let mut packet = packet(mac(number % KNOWN));
+    packet.extend(number.to_be_bytes());
+    packet
+}
+
+/// Single packets for 60 VMs while others come in masses; under heavier floods, each three times.
+pub(crate) async fn floods(table: &mut Table) {
+    during(table, "junk", FLOOD, junk).await;
+    during(table, "unknown addresses", FLOOD, stranger).await;
+    for rate in [50_000, 90_000] {
+        during(table, "unknown addresses", rate, stranger).await;
+        during(table, "100 VMs' addresses", rate, known).await;
+    }
+}
+
+async fn during(table: &mut Table, what: &str, rate: u32, make: Make) {
+    let flags = ["--start-rate=1000", "--wakeable-macs-interval=1s"];
+    let mut bed = Bed::new(&flags).await;
+    let numbers = bed.vms(KNOWN + 60).await.split_off(KNOWN as usize);
+    bed.knows_what_is_wakeable().await;
+    let flood = Flood::start(bed.senders(), rate, make);
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let copies = if rate > FLOOD { 3 } else { 1 };
     let mut sent = Vec::new();
     for number in numbers {
         sent.push((number, bed.wake(number)));
+        for _ in 1..copies {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bed.wake(number);
+        }
         tokio::time::sleep(Duration::from_millis(80)).await;
     }
     let times = bed.times(&sent, Duration::from_secs(5)).await;
@@ -87,7 +118,7 @@ async fn during(table: &mut Table, what: &str, make: impl Fn(u32) -> Vec<u8> + S
     let packets = flood.stop();
     let rate = u128::from(packets) * 1_000_000 / took.as_micros();
     table.all(
-        format!("single-packet wakes during {rate}/s of {what}"),
+        format!("wakes of {copies} packets during {rate}/s of {what}"),
         times.len() as u64,
         60,
     );
@@ -95,7 +126,13 @@ async fn during(table: &mut Table, what: &str, make: impl Fn(u32) -> Vec<u8> + S
     tokio::time::sleep(Duration::from_secs(1)).await;
     let lost = bed.lost();
     let heard = u64::from(packets) - lost.min(packets.into());
-    table.all("  packets of the flood not lost", heard, packets.into());
+    if copies == 1 {
+        table.all("  packets of the flood not lost", heard, packets.into());
+    } else {
+        table.count("  packets of the flood not lost", heard, None);
+    }
+    let resident = process::own(bed.agent.process.pid());
+    table.memory("  the agent's own memory", resident, Some(10 << 10));
 }
 
 /// As fast as the agent reads: what it takes, and what it holds afterwards.

@@ -3,30 +3,30 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
 use super::{
-    metrics::{Invalid, Loss, Metrics, Verdict, carrier_word},
+    budget::Budget,
+    lines::{LineBudget, Losses},
+    metrics::{Invalid, Loss, Metrics, Socket, Verdict, carrier_word},
     ring::{Key, Ring, Settled},
 };
 use crate::{
     dedup::{self, Window},
     filter::SourceFilter,
+    mac::MacAddr,
     packet::{self, MagicPacket},
     rpc::{self, pb},
     settings::Settings,
     wake::{Answer, Carrier, Origin, Wake},
+    wakeable::WakeableMacs,
 };
 
 /// Wakes remembered at most. A flood of more within the window costs repeats, not memory.
 const WINDOW_CAPACITY: usize = 32_768;
-
-/// Reported wakes that are logged per second; a flood must not fill the node's disk, nor wait for
-/// whoever reads the log.
-const LINES_PER_SECOND: u32 = 100;
 
 /// Filters, drops repeats, and keeps what is left until it is settled.
 #[derive(Debug)]
@@ -45,8 +45,13 @@ struct State {
     filters: Vec<SourceFilter>,
     window: Window<Key>,
     evicted: u64,
+    budget: Budget,
+    forgotten: u64,
+    /// None until a manager has sent it.
+    wakeable: Option<WakeableMacs>,
     ring: Ring,
     lines: LineBudget,
+    losses: Losses,
 }
 
 impl Intake {
@@ -61,8 +66,12 @@ impl Intake {
                 filters: settings.filters,
                 window: Window::new(settings.dedup_window, WINDOW_CAPACITY),
                 evicted: 0,
+                budget: Budget::new(settings.rates),
+                forgotten: 0,
+                wakeable: None,
                 ring: Ring::new(settings.event_ttl),
                 lines: LineBudget::default(),
+                losses: Losses::default(),
             }),
             due: Notify::new(),
             answered: Notify::new(),
@@ -81,6 +90,16 @@ impl Intake {
         state.filters.clone_from(&settings.filters);
         state.window.set_length(settings.dedup_window);
         state.ring.set_ttl(settings.event_ttl);
+        state.budget.set_rates(settings.rates);
+    }
+
+    /// Takes over which addresses go first.
+    pub fn prefer(&self, wakeable: WakeableMacs) {
+        let bytes = i64::try_from(wakeable.bits().len()).unwrap_or(i64::MAX);
+        self.metrics.wakeable_filter.set(bytes);
+        let mut state = self.lock();
+        state.ring.recognize(|target| wakeable.contains(target));
+        state.wakeable = Some(wakeable);
     }
 
     /// Takes the payload of a frame or datagram that came by `origin`.
@@ -112,6 +131,14 @@ impl Intake {
         self.metrics.invalid(carrier, reason);
     }
 
+    /// Counts packets that the kernel dropped for a kind of socket.
+    pub fn kernel_dropped(&self, socket: Socket, packets: u64) {
+        if packets > 0 {
+            self.metrics.kernel_dropped(socket, packets);
+            self.lock().losses.dropped += packets;
+        }
+    }
+
     fn admit(&self, packets: &[MagicPacket], origin: &Origin, now: Instant) -> Verdict {
         let mut state = self.lock();
         let Some(passed) = fingerprint(&state.filters, origin) else {
@@ -124,6 +151,17 @@ impl Intake {
                 state.ring.improve(&key, origin);
                 continue;
             }
+            let known = state.is_wakeable(packet.target);
+            if let Err(limit) = state.budget.take(packet.target, origin, known, now) {
+                // A later copy counts anew.
+                state.window.forget(&key);
+                state.losses.refused += 1;
+                self.metrics.limited(limit);
+                if verdict == Verdict::Repeat {
+                    verdict = Verdict::Limited;
+                }
+                continue;
+            }
             verdict = Verdict::Reported;
             let wake = Wake {
                 target: packet.target,
@@ -133,7 +171,7 @@ impl Intake {
             if state.lines.take(now) {
                 self.log(&wake);
             }
-            if let Some(dropped) = state.ring.push(wake, key, now) {
+            if let Some(dropped) = state.ring.push(wake, key, known, now) {
                 self.metrics.lost(Loss::Overflow);
                 state.unmark(&dropped);
             }
@@ -194,6 +232,7 @@ impl Intake {
     pub fn tick(&self, now: Instant) {
         let mut state = self.lock();
         state.lines.settle(now);
+        state.losses.tell(now);
         let given_up = state.ring.tick(now);
         for settled in &given_up {
             self.metrics.lost(Loss::Stale);
@@ -233,6 +272,10 @@ impl Intake {
         let evicted = state.window.evicted();
         self.metrics.dedup_evictions.inc_by(evicted - state.evicted);
         state.evicted = evicted;
+        let forgotten = state.budget.forgotten();
+        let new = forgotten.saturating_sub(state.forgotten);
+        self.metrics.forgotten_shares.inc_by(new);
+        state.forgotten = forgotten;
         let unsettled = i64::try_from(state.ring.len()).unwrap_or(i64::MAX);
         self.metrics.unsettled.set(unsettled);
     }
@@ -243,6 +286,11 @@ impl Intake {
 }
 
 impl State {
+    fn is_wakeable(&self, target: MacAddr) -> bool {
+        let listed = self.wakeable.as_ref().is_some_and(|w| w.contains(target));
+        listed || self.ring.knows(target)
+    }
+
     fn unmark(&mut self, settled: &Settled) {
         if settled.retry {
             self.window.forget(&settled.key);
@@ -259,36 +307,6 @@ fn fingerprint(filters: &[SourceFilter], origin: &Origin) -> Option<u64> {
     passed.fold(None, |hash, (position, _)| {
         Some(mix(hash.unwrap_or(0), position + 1))
     })
-}
-
-/// How many lines may still be logged in this second.
-#[derive(Debug, Default)]
-struct LineBudget {
-    second: Option<Instant>,
-    used: u32,
-}
-
-impl LineBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        self.settle(now);
-        self.second.get_or_insert(now);
-        self.used = self.used.saturating_add(1);
-        self.used <= LINES_PER_SECOND
-    }
-
-    /// Closes the second where it is over, and tells how many lines it left unwritten.
-    fn settle(&mut self, now: Instant) -> u32 {
-        let open = |start| now.saturating_duration_since(start) < Duration::from_secs(1);
-        if self.second.is_some_and(open) {
-            return 0;
-        }
-        let unwritten = self.used.saturating_sub(LINES_PER_SECOND);
-        if unwritten > 0 {
-            tracing::warn!(wakes = unwritten, "more wakes were heard than are logged");
-        }
-        *self = Self::default();
-        unwritten
-    }
 }
 
 #[cfg(test)]

@@ -80,8 +80,9 @@ pub(super) trait Listen: AsRawFd + Send + 'static {
     /// Reads one packet without waiting and gives it to the intake.
     fn hear_one(&mut self, intake: &Intake) -> nix::Result<()>;
 
-    /// Called whenever nothing is queued any more.
-    fn drained(&mut self, _intake: &Intake) {}
+    /// Counts what the kernel dropped. Called after each share of packets, so that a flood, in which
+    /// the queue never is empty, is seen while it lasts.
+    fn count_drops(&mut self, _intake: &Intake) {}
 }
 
 /// Asks the kernel to tell when something is queued. To be called within the runtime.
@@ -135,11 +136,12 @@ fn read_queued<S: Listen>(socket: &mut S, intake: &Intake, limit: usize) -> nix:
         match socket.hear_one(intake) {
             Ok(()) | Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
-                socket.drained(intake);
+                socket.count_drops(intake);
                 return Ok(Queue::Empty);
             }
             Err(error) => return Err(error),
         }
     }
+    socket.count_drops(intake);
     Ok(Queue::More)
 }

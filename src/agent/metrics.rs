@@ -1,191 +1,27 @@
 //! Owns what the agent counts. No label names a MAC address, a VM or a node.
 
-use std::fmt;
+mod labels;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
         counter::Counter,
         family::Family,
         gauge::{ConstGauge, Gauge},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use super::ring;
+use super::{budget::Limit, ring};
 use crate::{
-    frame::FrameRejection,
-    packet::Rejection,
     telemetry::Word,
     wake::{Answer, Carrier, Outcome},
 };
 
-/// What became of one packet in the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// It named at least one new wake.
-    Reported,
-    /// All that it named was heard moments ago.
-    Repeat,
-    /// No `WolConfig` wants packets from there.
-    Filtered,
-    /// It is no magic packet.
-    Invalid,
-}
-
-/// How a packet came, as far as that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
-    Udp,
-    Ethernet,
-    EthernetUdp,
-    /// In a frame that cannot be read.
-    Unknown,
-}
-
-impl Way {
-    const KNOWN: [Self; 3] = [Self::Udp, Self::Ethernet, Self::EthernetUdp];
-}
-
-impl From<Option<Carrier>> for Way {
-    fn from(carrier: Option<Carrier>) -> Self {
-        match carrier {
-            Some(Carrier::Udp) => Self::Udp,
-            Some(Carrier::Ethernet) => Self::Ethernet,
-            Some(Carrier::EthernetUdp) => Self::EthernetUdp,
-            None => Self::Unknown,
-        }
-    }
-}
-
-/// Why a packet is no magic packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Invalid {
-    /// Its payload is none.
-    Payload(Rejection),
-    /// Its frame has no payload.
-    Frame(FrameRejection),
-    /// The node itself sends it.
-    Outgoing,
-    /// It is longer than any that a sender makes.
-    Oversized,
-}
-
-impl Invalid {
-    /// The word for it in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Payload(rejection) => rejection.as_str(),
-            Self::Frame(rejection) => rejection.as_str(),
-            Self::Outgoing => "outgoing",
-            Self::Oversized => "oversized",
-        }
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        let payloads = Rejection::ALL.map(Self::Payload);
-        let frames = FrameRejection::ALL.map(Self::Frame);
-        let rest = [Self::Outgoing, Self::Oversized];
-        payloads.into_iter().chain(frames).chain(rest)
-    }
-}
-
-impl EncodeLabelValue for Invalid {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.as_str().encode(encoder)
-    }
-}
-
-/// Why an event left the ring without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Loss {
-    /// The ring was full.
-    Overflow,
-    /// No manager took it in time.
-    Stale,
-}
-
-/// A kind of socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Socket {
-    /// The packet socket.
-    Raw,
-    /// A UDP socket.
-    Udp,
-}
-
-/// Whether a socket is open, or why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ListenerState {
-    /// It is.
-    Open,
-    /// Another process has the port.
-    PortTaken,
-    /// The port needs a capability.
-    PortDenied,
-    /// The packet socket needs a capability.
-    RawDenied,
-    /// Anything else.
-    Failed,
-}
-
-impl ListenerState {
-    const ALL: [Self; 5] = [
-        Self::Open,
-        Self::PortTaken,
-        Self::PortDenied,
-        Self::RawDenied,
-        Self::Failed,
-    ];
-}
-
-/// What a manager answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Reply {
-    Final(Outcome),
-    Deferred,
-}
-
-impl EncodeLabelValue for Reply {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        match self {
-            Self::Final(outcome) => outcome.as_str().encode(encoder),
-            Self::Deferred => "deferred".encode(encoder),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PacketLabels {
-    carrier: Word<Way>,
-    verdict: Word<Verdict>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InvalidLabel {
-    reason: Invalid,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LossLabel {
-    reason: Word<Loss>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SocketLabel {
-    socket: Word<Socket>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AnswerLabel {
-    outcome: Reply,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: Word<ListenerState>,
-}
+use labels::{
+    AnswerLabel, InvalidLabel, LimitLabel, LossLabel, PacketLabels, Reply, SocketLabel, StateLabel,
+    Way,
+};
+pub use labels::{Invalid, ListenerState, Loss, Socket, Verdict};
 
 /// The agent's counters. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -194,10 +30,15 @@ pub struct Metrics {
     invalid: Family<InvalidLabel, Counter>,
     kernel_drops: Family<SocketLabel, Counter>,
     lost: Family<LossLabel, Counter>,
+    limited: Family<LimitLabel, Counter>,
     answers: Family<AnswerLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     /// Keys that left the dedup window before their time.
     pub dedup_evictions: Counter,
+    /// Shares of senders and targets that were forgotten for want of room.
+    pub forgotten_shares: Counter,
+    /// Bytes of the filter of wakeable addresses; 0 until a manager has sent one.
+    pub wakeable_filter: Gauge,
     /// Targets beyond the first few of one packet.
     pub capped_packets: Counter,
     /// Attempts to connect, after the first.
@@ -268,14 +109,35 @@ impl Metrics {
             "Events that can wait at once; one more makes the least promising give way",
             ConstGauge::new(i64::try_from(ring::CAPACITY).unwrap_or(i64::MAX)),
         );
+        self.register_limits(r);
         self.start_at_zero();
     }
 
+    fn register_limits(&self, r: &mut Registry) {
+        r.register(
+            "limited_wakes",
+            "Wakes that were not reported because too many came, by whose share was used up",
+            self.limited.clone(),
+        );
+        r.register(
+            "forgotten_shares",
+            "Senders and targets forgotten for want of room; each may report at full rate again",
+            self.forgotten_shares.clone(),
+        );
+        r.register_with_unit(
+            "wakeable_filter",
+            "Size of the filter by which wakeable addresses go first; 0 until a manager sends one",
+            Unit::Bytes,
+            self.wakeable_filter.clone(),
+        );
+    }
+
     fn start_at_zero(&self) {
-        use Verdict::{Filtered, Invalid, Repeat, Reported};
+        use Verdict::{Filtered, Invalid, Limited, Repeat, Reported};
+        let verdicts = [Reported, Repeat, Filtered, Limited, Invalid];
         let read = Way::KNOWN
             .into_iter()
-            .flat_map(|way| [Reported, Repeat, Filtered, Invalid].map(|verdict| (way, verdict)));
+            .flat_map(|way| verdicts.map(|verdict| (way, verdict)));
         for (way, verdict) in read.chain([(Way::Unknown, Invalid)]) {
             let (carrier, verdict) = (Word(way), Word(verdict));
             let labels = PacketLabels { carrier, verdict };
@@ -290,6 +152,9 @@ impl Metrics {
         }
         for reason in [Loss::Overflow, Loss::Stale].map(Word) {
             drop(self.lost.get_or_create(&LossLabel { reason }));
+        }
+        for limit in Limit::ALL.map(Word) {
+            drop(self.limited.get_or_create(&LimitLabel { limit }));
         }
         for socket in [Socket::Raw, Socket::Udp].map(Word) {
             drop(self.kernel_drops.get_or_create(&SocketLabel { socket }));
@@ -323,6 +188,12 @@ impl Metrics {
     pub fn lost(&self, loss: Loss) {
         let reason = Word(loss);
         self.lost.get_or_create(&LossLabel { reason }).inc();
+    }
+
+    /// Counts a wake that was not reported because too many came.
+    pub fn limited(&self, limit: Limit) {
+        let limit = Word(limit);
+        self.limited.get_or_create(&LimitLabel { limit }).inc();
     }
 
     /// Counts an answer.

@@ -166,13 +166,11 @@ impl Listen for RawListener {
         Ok(())
     }
 
-    fn drained(&mut self, intake: &Intake) {
+    fn count_drops(&mut self, intake: &Intake) {
         // Asking resets the kernel's count.
         if let Ok(statistics) = getsockopt(&self.socket, Statistics) {
             let dropped = u64::from(statistics.tp_drops);
-            intake
-                .metrics()
-                .kernel_dropped(metrics::Socket::Raw, dropped);
+            intake.kernel_dropped(metrics::Socket::Raw, dropped);
         }
     }
 }

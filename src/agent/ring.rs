@@ -36,12 +36,16 @@ const COPY_DISTANCE: usize = 32;
 #[derive(Debug)]
 pub struct Ring {
     entries: BTreeMap<u64, Entry>,
-    /// The numbers of the entries in [`State::Unsent`]: what is sent next is the oldest.
-    unsent: BTreeSet<u64>,
+    /// The turns of the entries in [`State::Unsent`], the next one first.
+    unsent: BTreeSet<Turn>,
     next_seq: u64,
     ttl: Duration,
     known: Known,
 }
+
+/// When an entry is sent: those that are not known to be wakeable after all others, and else the
+/// oldest first.
+type Turn = (bool, u64);
 
 #[derive(Debug)]
 struct Entry {
@@ -51,7 +55,7 @@ struct Entry {
     state: State,
     /// Set by a deferral, which lengthens the life of a wake and never shortens it.
     kept_until: Option<Instant>,
-    /// Whether a manager once knew the target.
+    /// Whether the target is known to be wakeable.
     known: bool,
 }
 
@@ -102,33 +106,51 @@ impl Ring {
         self.ttl = ttl;
     }
 
-    /// Takes a wake in. Where the ring is full, another one leaves it: the oldest that is not
-    /// known to be wakeable, so that a flood of unknown addresses cannot push out a real wake.
-    pub fn push(&mut self, wake: Wake, key: Key, now: Instant) -> Option<Settled> {
-        let dropped = if self.entries.len() >= CAPACITY {
-            self.make_room()
-        } else {
-            None
-        };
+    /// Whether an answer once showed that the target is wakeable.
+    #[must_use]
+    pub fn knows(&self, target: MacAddr) -> bool {
+        self.known.contains(target)
+    }
+
+    /// Takes a wake in; `known` says whether its target is known to be wakeable. Where the ring is
+    /// full, the oldest leaves it that is not, so that a flood of unknown addresses cannot push out
+    /// a real wake; where all are, an unknown one is not even taken.
+    pub fn push(&mut self, wake: Wake, key: Key, known: bool, now: Instant) -> Option<Settled> {
+        let mut dropped = None;
+        if self.entries.len() >= CAPACITY {
+            let stranger = self.entries.iter().find(|(_, entry)| !entry.known);
+            let victim = match stranger {
+                None if !known => return Some(Settled { key, retry: true }),
+                None => *self.entries.first_key_value()?.0,
+                Some((seq, _)) => *seq,
+            };
+            dropped = self.remove(victim, true);
+        }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.unsent.insert(seq);
+        self.unsent.insert((!known, seq));
         let entry = Entry {
             key,
             heard_at: now,
             state: State::Unsent,
             kept_until: None,
-            known: self.known.contains(wake.target),
+            known,
             wake,
         };
         self.entries.insert(seq, entry);
         dropped
     }
 
-    fn make_room(&mut self) -> Option<Settled> {
-        let victim = self.entries.iter().find(|(_, entry)| !entry.known);
-        let seq = *victim.or_else(|| self.entries.first_key_value())?.0;
-        self.remove(seq, true)
+    /// Targets for which `wakeable` holds are known from now on, as far as they are in the ring.
+    pub fn recognize(&mut self, wakeable: impl Fn(MacAddr) -> bool) {
+        for (seq, entry) in &mut self.entries {
+            if !entry.known && wakeable(entry.wake.target) {
+                entry.known = true;
+                if self.unsent.remove(&(true, *seq)) {
+                    self.unsent.insert((false, *seq));
+                }
+            }
+        }
     }
 
     /// A copy of a wake came another way. Where that way says more and the wake has not been sent
@@ -150,21 +172,22 @@ impl Ring {
     /// Whether a wake is due.
     #[must_use]
     pub fn has_due(&self, now: Instant) -> bool {
-        self.oldest_due(now).is_some()
+        self.first_due(now).is_some()
     }
 
-    fn oldest_due(&self, now: Instant) -> Option<u64> {
-        let fresh = |seq: &u64| {
+    fn first_due(&self, now: Instant) -> Option<Turn> {
+        let fresh = |(_, seq): &Turn| {
             let entry = self.entries.get(seq);
             entry.is_some_and(|entry| !entry.is_stale(self.ttl, now))
         };
         self.unsent.iter().copied().find(fresh)
     }
 
-    /// The oldest wake that is due, which counts as sent from now on.
+    /// The wake that is due first, which counts as sent from now on.
     pub fn next_unsent(&mut self, now: Instant) -> Option<Due<'_>> {
-        let seq = self.oldest_due(now)?;
-        self.unsent.remove(&seq);
+        let turn = self.first_due(now)?;
+        self.unsent.remove(&turn);
+        let seq = turn.1;
         let entry = self.entries.get_mut(&seq)?;
         entry.state = State::Sent(now);
         Some(Due {
@@ -177,8 +200,9 @@ impl Ring {
 
     /// A manager answered. None where the wake stays (deferred) or had left before.
     pub fn acked(&mut self, seq: u64, answer: &Answer, now: Instant) -> Option<Settled> {
-        if shows_a_vm(answer) {
-            self.remember(self.entries.get(&seq)?.wake.target);
+        let target = self.entries.get(&seq)?.wake.target;
+        if shows_a_vm(answer) && self.known.insert(target) {
+            self.recognize(|other| other == target);
         }
         let entry = self.entries.get_mut(&seq)?;
         match answer {
@@ -186,27 +210,20 @@ impl Ring {
                 let until = now + (*time).clamp(DEFERRAL.0, DEFERRAL.1);
                 entry.kept_until = Some(until);
                 entry.state = State::Deferred(until);
-                self.unsent.remove(&seq);
+                self.unsent.remove(&entry.turn(seq));
+                // Kept, but not remembered: a manager that knows nothing yet defers everything.
+                entry.known = true;
                 None
             }
             Answer::Final(outcome, _) => self.remove(seq, worth_a_retry(*outcome)),
         }
     }
 
-    fn remember(&mut self, target: MacAddr) {
-        if self.known.insert(target) {
-            let others = self.entries.values_mut();
-            others
-                .filter(|entry| entry.wake.target == target)
-                .for_each(|entry| entry.known = true);
-        }
-    }
-
-    /// The session is gone: whatever is not settled goes to the next manager, the oldest first.
+    /// The session is gone: whatever is not settled goes to the next manager.
     pub fn session_lost(&mut self) {
         for (seq, entry) in &mut self.entries {
             entry.state = State::Unsent;
-            self.unsent.insert(*seq);
+            self.unsent.insert(entry.turn(*seq));
         }
     }
 
@@ -226,7 +243,7 @@ impl Ring {
                 _ => {}
             }
             if entry.state == State::Unsent {
-                self.unsent.insert(*seq);
+                self.unsent.insert(entry.turn(*seq));
                 if entry.is_stale(self.ttl, now) {
                     stale.push(*seq);
                 }
@@ -239,8 +256,8 @@ impl Ring {
     }
 
     fn remove(&mut self, seq: u64, retry: bool) -> Option<Settled> {
-        self.unsent.remove(&seq);
         let entry = self.entries.remove(&seq)?;
+        self.unsent.remove(&entry.turn(seq));
         Some(Settled {
             key: entry.key,
             retry,
@@ -279,6 +296,10 @@ impl Ring {
 }
 
 impl Entry {
+    fn turn(&self, seq: u64) -> Turn {
+        (!self.known, seq)
+    }
+
     fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.heard_at) >= ttl
             && self.kept_until.is_none_or(|until| now >= until)
@@ -307,15 +328,14 @@ fn worth_a_retry(outcome: Outcome) -> bool {
     }
 }
 
-/// Whether an answer shows that the target can be woken.
+/// Whether an answer shows that the target can be woken, now and later.
 fn shows_a_vm(answer: &Answer) -> bool {
     matches!(
         answer,
-        Answer::Deferred(..)
-            | Answer::Final(
-                Outcome::Started | Outcome::AlreadyOn | Outcome::Duplicate,
-                _
-            )
+        Answer::Final(
+            Outcome::Started | Outcome::AlreadyOn | Outcome::Duplicate,
+            _
+        )
     )
 }
 

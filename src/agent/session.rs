@@ -316,8 +316,17 @@ impl Connection<'_> {
                 let retry_after = Duration::from_millis(away.retry_after_ms).min(MAX_RETRY_AFTER);
                 self.leaving = Some((Instant::now() + FAREWELL, retry_after));
             }
+            Some(FromManager::WakeableMacs(message)) => self.prefer(message),
             // A repeated welcome says nothing new; an unknown message is from the future.
             Some(FromManager::Welcome(_)) | None => {}
+        }
+    }
+
+    fn prefer(&self, message: pb::WakeableMacs) {
+        match rpc::wakeable(message) {
+            Ok(Some(wakeable)) => self.session.intake.prefer(wakeable),
+            Ok(None) => tracing::debug!("the manager knows a newer kind of filter"),
+            Err(error) => tracing::warn!(%error, "the filter of wakeable addresses is not used"),
         }
     }
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use nix::{
-    libc,
+    getsockopt_impl, libc, sockopt_impl,
     sys::socket::{
-        ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
-        sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RxqOvfl},
+        ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, setsockopt,
+        sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo},
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,6 +24,19 @@ use super::{
     metrics,
 };
 use crate::wake::{Carrier, Origin};
+
+sockopt_impl!(
+    /// How full the socket is, and what was dropped on it (`linux/sock_diag.h`).
+    MemInfo,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; MEMINFO_VARS]
+);
+
+/// The numbers in `SO_MEMINFO`, and the place of the packets dropped (`linux/sock_diag.h`).
+const MEMINFO_VARS: usize = 9;
+const MEMINFO_DROPS: usize = 8;
 
 /// A socket on one port and all addresses, IPv4 and IPv6.
 #[derive(Debug)]
@@ -47,7 +60,7 @@ impl UdpListener {
         Ok(Self {
             socket,
             buffer: vec![0; BUFFER],
-            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo, u32),
+            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
             interfaces: Interfaces::default(),
             dropped: 0,
         })
@@ -66,7 +79,6 @@ impl UdpListener {
             length: message.bytes,
             sender: message.address.as_ref().and_then(socket_address),
             interface: None,
-            dropped: None,
         };
         for control in message.cmsgs().into_iter().flatten() {
             match control {
@@ -76,7 +88,6 @@ impl UdpListener {
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
                     received.interface = u32::try_from(info.ipi_ifindex).ok();
                 }
-                ControlMessageOwned::RxqOvfl(total) => received.dropped = Some(total),
                 _ => {}
             }
         }
@@ -88,7 +99,6 @@ struct Received {
     length: usize,
     sender: Option<SocketAddr>,
     interface: Option<u32>,
-    dropped: Option<u32>,
 }
 
 impl AsRawFd for UdpListener {
@@ -100,13 +110,6 @@ impl AsRawFd for UdpListener {
 impl Listen for UdpListener {
     fn hear_one(&mut self, intake: &Intake) -> nix::Result<()> {
         let received = self.receive()?;
-        if let Some(total) = received.dropped {
-            let new = total.wrapping_sub(self.dropped);
-            self.dropped = total;
-            intake
-                .metrics()
-                .kernel_dropped(metrics::Socket::Udp, new.into());
-        }
         let now = Instant::now();
         let origin = Origin {
             carrier: Carrier::Udp,
@@ -122,6 +125,17 @@ impl Listen for UdpListener {
         };
         intake.hear(&self.buffer[..received.length], &origin, now);
         Ok(())
+    }
+
+    // The kernel also tells with each packet what it dropped before that one; who waits for the next
+    // packet learns of the end of a flood only then.
+    fn count_drops(&mut self, intake: &Intake) {
+        if let Ok(memory) = getsockopt(&self.socket, MemInfo) {
+            let total = memory[MEMINFO_DROPS];
+            let new = total.wrapping_sub(self.dropped);
+            self.dropped = total;
+            intake.kernel_dropped(metrics::Socket::Udp, new.into());
+        }
     }
 }
 
@@ -142,7 +156,6 @@ fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
     // For the next agent of this node, which opens the port before this one ends. The other such
     // option would let any process take the unicast packets.
     socket.set_reuse_port(true)?;
-    setsockopt(&socket, RxqOvfl, &1)?;
     // The kernel grants what it is configured to, and that has to do.
     let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
     socket.bind(&SocketAddr::new(address, port).into())?;

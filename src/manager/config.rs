@@ -10,16 +10,18 @@ use crate::{
         grant::{Grant, Problem},
         passwords::Passwords,
     },
-    settings::Settings,
+    settings::{Rates, Settings},
 };
 
-/// The agents' times, which come from the manager's command line.
+/// The agents' times and rates, which come from the manager's command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     /// See [`Settings::dedup_window`].
     pub dedup: Duration,
     /// See [`Settings::event_ttl`].
     pub event_ttl: Duration,
+    /// See [`Settings::rates`].
+    pub rates: Rates,
 }
 
 /// What all configs together ask for.
@@ -79,6 +81,7 @@ pub fn plan(
             dedup_window: windows.dedup,
             event_ttl: windows.event_ttl,
             filters: filters(&grants),
+            rates: windows.rates,
         },
         grants: grants.into(),
         problems,
@@ -106,6 +109,10 @@ mod tests {
     const WINDOWS: Windows = Windows {
         dedup: Duration::from_secs(2),
         event_ttl: Duration::from_secs(30),
+        rates: Rates {
+            source: 10,
+            agent: 100,
+        },
     };
 
     fn planned(specs: &[(&str, WolConfigSpec)]) -> Plan {
@@ -211,9 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn the_windows_come_from_the_command_line() {
+    fn times_and_rates_come_from_the_command_line() {
         let settings = planned(&[]).settings;
         assert_eq!(settings.dedup_window, WINDOWS.dedup);
         assert_eq!(settings.event_ttl, WINDOWS.event_ttl);
+        assert_eq!(settings.rates, WINDOWS.rates);
     }
 }

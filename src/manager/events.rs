@@ -22,9 +22,9 @@ use crate::{
         intents::{Settled, Waiting},
         metrics::{Metrics, Told},
         report::Report,
-        throttle::Throttle,
         vm::{Power, RunStrategy, Vm},
     },
+    throttle::Throttle,
     wake::Outcome,
 };
 

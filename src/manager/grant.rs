@@ -168,6 +168,11 @@ impl Grant {
         self.mapped.keys()
     }
 
+    /// All addresses that the grant maps to VMs.
+    pub fn mapped_macs(&self) -> impl Iterator<Item = MacAddr> + use<'_> {
+        self.mappings.keys().copied()
+    }
+
     /// Whether this address names this VM as far as this grant is concerned.
     #[must_use]
     pub fn names(&self, mac: MacAddr, vm: &Vm) -> bool {

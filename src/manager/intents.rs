@@ -23,9 +23,9 @@ use crate::{
         marks::Marks,
         report::Wakeable,
         start::{Answered, Reread},
-        throttle::Throttle,
         vm::{Power, Vm},
     },
+    throttle::Throttle,
     wake::{Outcome, Wake},
 };
 

@@ -36,6 +36,8 @@ pub enum Verdict {
     Invalid,
     /// There was no room for it; the agent sends it again.
     Busy,
+    /// Its node, or all together, reported more than is taken in; the agent sends it again.
+    RateLimited,
     /// The API server has been away for longer than `cacheTTL`; the agent sends it again.
     Stale,
     /// The manager had been frozen; the session was reset unread.
@@ -43,7 +45,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Opened,
         Self::Joined,
         Self::Answered,
@@ -51,6 +53,7 @@ impl Verdict {
         Self::Expired,
         Self::Invalid,
         Self::Busy,
+        Self::RateLimited,
         Self::Stale,
         Self::Frozen,
     ];

@@ -11,6 +11,7 @@ use crate::{
         config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing,
         passwords::Passwords,
     },
+    settings::Rates,
 };
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
@@ -32,6 +33,8 @@ pub struct Options {
     pub insecure: bool,
     /// The agents' times.
     pub windows: Windows,
+    /// How often agents are told which addresses can wake a VM.
+    pub wakeable_interval: Duration,
     /// What intents may do.
     pub limits: Limits,
     /// How long a call to start a VM may take.
@@ -53,7 +56,12 @@ impl TryFrom<ManagerArgs> for Options {
             windows: Windows {
                 dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
                 event_ttl: limits.event_ttl,
+                rates: Rates {
+                    source: args.source_rate,
+                    agent: args.agent_rate,
+                },
             },
+            wakeable_interval: time("--wakeable-macs-interval", args.wakeable_macs_interval)?,
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
             timing: timing(&args)?,

@@ -4,7 +4,7 @@
 mod error;
 mod session;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::watch;
@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    manager::{metrics::Metrics, pulse::Pulse, report::Reports, sessions::Sessions},
+    manager::{
+        metrics::Metrics, pulse::Pulse, report::Reports, sessions::Sessions, wakeable_push::Filter,
+    },
     rpc::pb::{AgentMessage, ManagerMessage, agent_service_server::AgentService},
     settings::Settings,
 };
@@ -26,6 +28,8 @@ pub struct Agents {
     pub replica: Arc<str>,
     /// What agents shall do, and its generation; nothing is known yet in generation 0.
     pub settings: watch::Receiver<(u64, Arc<Settings>)>,
+    /// Which addresses agents report first, and how often they are told.
+    pub wakeable: (Filter, Duration),
     /// Where events go.
     pub reports: Arc<dyn Reports>,
     /// Who is connected.

@@ -87,6 +87,7 @@ pub fn settings(generation: u64, ports: &[u16]) -> pb::Configuration {
         dedup_window_ms: 2000,
         event_ttl_ms: 30_000,
         filters: vec![pb::SourceFilter::default()],
+        ..pb::Configuration::default()
     }
 }
 

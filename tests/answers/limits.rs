@@ -1,10 +1,11 @@
 //! Many at once: managers that race for one VM, and VMs that wait for each other.
 
-use std::time::Duration;
+use std::{net::UdpSocket, time::Duration};
 
 use futures::future::join_all;
-use kubevirt_wol::rpc::pb::{
-    WolEvent, wol_event_response::Status, wol_service_client::WolServiceClient,
+use kubevirt_wol::{
+    packet::MagicPacket,
+    rpc::pb::{WolEvent, wol_event_response::Status, wol_service_client::WolServiceClient},
 };
 use tokio::time::Instant;
 
@@ -138,4 +139,61 @@ pub(crate) async fn starts_keep_to_the_rate_and_the_places_that_were_set(c: &Clu
     }
     let codes: Vec<u16> = c.kubevirt.starts().iter().map(|s| s.code).collect();
     assert_eq!(codes, [202; 3 * VMS]);
+}
+
+/// What the flood asks for, and what it does not.
+const ASKED: usize = 20;
+const RATE: u32 = 10;
+const BURST: u32 = 4;
+
+pub(crate) async fn a_flood_for_known_vms_starts_each_once_and_no_faster_than_the_throttle(
+    c: &Cluster,
+) {
+    let (rate, burst) = (
+        format!("--start-rate={RATE}"),
+        format!("--start-burst={BURST}"),
+    );
+    let bed = Bed::new(c, &[&rate, &burst]).await;
+    for n in 0..2 * ASKED {
+        bed.add(n, &format!("vm-{n}"), Manual).await;
+    }
+    bed.up_to_date().await;
+    let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    agent.connect(("127.0.0.1", bed.agent.port)).unwrap();
+    // What follows the pattern differs each time, so that no agent takes one for a repeat.
+    let began = Instant::now();
+    let mut packets = 0_u32;
+    while began.elapsed() < Duration::from_secs(4) {
+        for n in 0..ASKED {
+            packets += 1;
+            let packet = MagicPacket::new(mac(n).parse().unwrap(), &packets.to_be_bytes());
+            agent.send(&packet.unwrap().to_bytes()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    for n in 0..ASKED {
+        assert_eq!(bed.ended(n).0, "started");
+    }
+    let starts = c.kubevirt.starts();
+    let mut vms: Vec<String> = starts.iter().map(|start| start.vm.name.clone()).collect();
+    let times: Vec<Instant> = starts.iter().map(|start| start.at).collect();
+    vms.sort();
+    let mut asked: Vec<String> = (0..ASKED).map(|n| format!("vm-{n}")).collect();
+    asked.sort();
+    assert_eq!(vms, asked, "each once, and no other");
+    // Calls that left in step may arrive closer together, by so much.
+    let jitter = Duration::from_millis(500);
+    for (first, from) in times.iter().enumerate() {
+        for (last, until) in times.iter().enumerate().skip(first) {
+            let allowed =
+                f64::from(BURST) + f64::from(RATE) * (*until - *from + jitter).as_secs_f64();
+            let made = u32::try_from(last - first + 1).unwrap();
+            assert!(
+                f64::from(made) <= allowed,
+                "{made} starts within {:?}",
+                *until - *from
+            );
+        }
+    }
+    eprintln!("{packets} packets for {ASKED} VMs in {:?}", began.elapsed());
 }

@@ -145,6 +145,11 @@ impl Session {
         status
     }
 
+    /// Says which addresses can wake a VM.
+    pub async fn prefer(&self, macs: pb::WakeableMacs) {
+        self.send(FromManager::WakeableMacs(macs)).await;
+    }
+
     /// Settles an event.
     pub async fn settle(&self, seq: u64, outcome: pb::Outcome) {
         self.ack(seq, outcome, 0).await;

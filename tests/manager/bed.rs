@@ -25,6 +25,7 @@ use kubevirt_wol::{
     settings::Settings,
     telemetry,
     wake::{Answer, Wake},
+    wakeable::WakeableMacs,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
@@ -78,6 +79,7 @@ impl Desk {
 pub(crate) struct Bed {
     pub(crate) desk: Arc<Desk>,
     pub(crate) settings: watch::Sender<(u64, Arc<Settings>)>,
+    pub(crate) filter: watch::Sender<Option<Arc<WakeableMacs>>>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) ready: Gate,
     pub(crate) token: CancellationToken,
@@ -98,6 +100,7 @@ impl Bed {
         let (readiness, token) = (Readiness::default(), CancellationToken::new());
         let desk = Arc::new(Desk::default());
         let (settings, receiver) = watch::channel((1, Arc::new(Settings::default())));
+        let (filter, wakeable) = watch::channel(None);
         let sessions = Sessions::new(metrics.clone());
         let pulse = Pulse::new();
         let ready = readiness.gate("the test");
@@ -113,6 +116,7 @@ impl Bed {
             agents: Agents {
                 replica: "replica-a".into(),
                 settings: receiver,
+                wakeable: (wakeable, Duration::from_secs(1)),
                 reports: desk.clone(),
                 sessions: sessions.clone(),
                 metrics,
@@ -127,6 +131,7 @@ impl Bed {
         Self {
             desk,
             settings,
+            filter,
             sessions,
             ready,
             token,

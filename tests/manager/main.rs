@@ -16,5 +16,6 @@ mod room;
 mod service;
 mod start;
 mod unpause;
+mod wakeable;
 mod waker;
 mod world;

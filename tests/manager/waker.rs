@@ -325,3 +325,59 @@ async fn a_vm_that_never_runs_is_counted_although_no_other_is_woken() {
     tokio::time::sleep(MINUTE + 5 * SECOND).await;
     assert!(bed.metric(late) > 0.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_floods_is_put_off_while_another_nodes_wake_goes_through() {
+    let mut bed = Bed::new();
+    bed.listed.open();
+    bed.in_contact();
+    bed.brings(machine(Power::Off, "1"));
+    let (sink, _answers) = mpsc::channel(20_000);
+    for seq in 0..10_000 {
+        bed.front.report(Report {
+            node: "compromised".into(),
+            reply: Reply::new(seq, sink.clone()),
+            ..bed.report()
+        });
+    }
+    bed.front.report(bed.report());
+    let limited = bed.metric("events_total{verdict=\"rate-limited\"}");
+    assert!((5_000.0..6_000.0).contains(&limited), "{limited}");
+    let first = bed.answer().await;
+    let Answer::Deferred(_, why) = first else {
+        panic!("{first:?}");
+    };
+    assert!(!why.contains("more wakes"), "{why}");
+    assert_eq!(bed.starts(), [START]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_off_is_taken_in_when_it_comes_again() {
+    let bed = Bed::new();
+    bed.listed.open();
+    bed.in_contact();
+    bed.brings(machine(Power::On, "1"));
+    let (sink, mut answers) = mpsc::channel(20_000);
+    let report = |seq| Report {
+        reply: Reply::new(seq, sink.clone()),
+        ..bed.report()
+    };
+    (0..5_000).for_each(|seq| bed.front.report(report(seq)));
+    let mut again = Vec::new();
+    for _ in 0..5_000 {
+        let (seq, answer) = answers.recv().await.unwrap();
+        if let Answer::Deferred(time, why) = answer {
+            assert!(why.contains("more wakes"), "{why}");
+            again.push((seq, time));
+        }
+    }
+    assert!((800..=904).contains(&again.len()), "{}", again.len());
+    tokio::time::sleep(again[0].1).await;
+    for (seq, _) in &again {
+        bed.front.report(report(*seq));
+    }
+    for _ in 0..again.len() {
+        let (_, answer) = answers.recv().await.unwrap();
+        assert!(matches!(answer, Answer::Final(..)), "{answer:?}");
+    }
+}

@@ -1,7 +1,13 @@
 //! A cluster on real networks: nodes with real agents, and a real manager, on a management network;
 //! a LAN by which packets come to the nodes.
 
-use std::{path::Path, process::Command, sync::Arc, thread, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use kubevirt_wol::mac::MacAddr;
 use serde_json::json;
@@ -197,17 +203,36 @@ impl Node {
 
     /// How many packets its agent has reported to the manager; repeats are not.
     pub(crate) fn reported(&self) -> u64 {
-        let metrics = self.host.thread(|| get(ADMIN.parse().unwrap(), "/metrics"));
-        let (_, text) = metrics.join().unwrap().unwrap();
-        let series = text.lines().filter_map(|line| {
-            let labels = line.strip_prefix("kubevirt_wol_agent_packets_total{")?;
-            labels.split_once("verdict=\"reported\"} ")
-        });
-        series.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
+        self.sum(|series| {
+            series.starts_with("kubevirt_wol_agent_packets_total{")
+                && series.ends_with("verdict=\"reported\"}")
+        })
     }
 
-    /// The process id of its agent.
-    pub(crate) fn agent_pid(&self) -> u32 {
-        self.agent.as_ref().unwrap().pid()
+    /// What its agent's metrics say, summed over the series whose name and labels begin so.
+    pub(crate) fn metric(&self, start: &str) -> u64 {
+        self.sum(|series| series.starts_with(start))
+    }
+
+    /// Waits until a metric of its agent is above zero.
+    pub(crate) fn wait_for(&self, start: &str) {
+        let deadline = Instant::now() + SOON;
+        while self.metric(start) == 0 {
+            assert!(Instant::now() < deadline, "{start} stays 0");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn sum(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let metrics = self.host.thread(|| get(ADMIN.parse().unwrap(), "/metrics"));
+        let (_, text) = metrics.join().unwrap().unwrap();
+        let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let wanted = series.filter(|(series, _)| !series.starts_with('#') && wanted(series));
+        wanted.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Its agent.
+    pub(crate) fn agent(&self) -> &Process {
+        self.agent.as_ref().unwrap()
     }
 }

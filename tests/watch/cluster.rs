@@ -25,7 +25,7 @@ use kubevirt_wol::{
         watch::{Contact, Metrics, Observer, Watch},
     },
     packet::Trailing,
-    settings::Settings,
+    settings::{Rates, Settings},
     shutdown::Tasks,
     telemetry,
     wake::{Carrier, Origin, Wake},
@@ -88,6 +88,7 @@ impl Cluster {
             windows: Windows {
                 dedup: Duration::from_secs(1),
                 event_ttl: Duration::from_secs(7),
+                rates: Rates::default(),
             },
             told: Arc::default(),
             readiness: Readiness::default(),

@@ -16,7 +16,7 @@ use cluster::{Cluster, ResourceKind, vm};
 use common::apiserver::{Failure, Fault, WatchEnd, When};
 use kubevirt_wol::{
     manager::{config::Windows, vm::Power},
-    settings::Settings,
+    settings::{Rates, Settings},
 };
 use serde_json::json;
 
@@ -205,6 +205,7 @@ async fn agents_hear_of_settings_that_are_the_default_ones() {
     cluster.windows = Windows {
         dedup: Settings::default().dedup_window,
         event_ttl: Settings::default().event_ttl,
+        rates: Rates::default(),
     };
     cluster.watch();
     cluster.ready().await;
@@ -332,6 +333,7 @@ async fn the_agents_times_are_those_of_the_command_line() {
     let windows = Windows {
         dedup: Duration::from_secs(1),
         event_ttl: Duration::from_secs(7),
+        rates: Rates::default(),
     };
     let cluster = Cluster::with_everything().await;
     let (generation, settings) = cluster.settings();

@@ -1,6 +1,6 @@
 //! Which packets become events.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::*;
 use crate::{frame::FrameRejection, wake::Outcome};
@@ -198,28 +198,80 @@ fn every_packet_is_counted_once_under_what_became_of_it() {
     }
 }
 
+/// The packet for the stranger with this number.
+fn stranger(n: u32) -> Vec<u8> {
+    let [a, b, c, d] = n.to_be_bytes();
+    [&[0xff; 6], &*[0x02, 0x99, a, b, c, d].repeat(16)].concat()
+}
+
 #[test]
 fn a_flood_of_addresses_is_bounded() {
     let (intake, t0) = intake();
     for n in 0..100_000_u32 {
-        let [a, b, c, d] = n.to_be_bytes();
-        let payload = [&[0xff; 6], &*[0x52, 0x54, a, b, c, d].repeat(16)].concat();
-        intake.hear(&payload, &udp(), t0);
+        let mut origin = udp();
+        origin.source = Some(IpAddr::from(n.to_be_bytes()));
+        intake.hear(&stranger(n), &origin, t0);
     }
     let state = intake.lock();
     assert!(state.window.len() <= WINDOW_CAPACITY);
     assert_eq!(state.ring.len(), 1024);
     drop(state);
-    assert!(counted(&intake).contains(r#"agent_lost_events_total{reason="overflow"} 98976"#));
+    let text = counted(&intake);
+    for line in [
+        // Twice what an agent reports in a second, less what the ring holds.
+        r#"agent_lost_events_total{reason="overflow"} 48976"#,
+        r#"agent_limited_wakes_total{limit="agent"} 50000"#,
+        r#"agent_packets_total{carrier="udp",verdict="limited"} 50000"#,
+        "agent_forgotten_shares_total 95904",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }
 
 #[test]
-fn a_flood_does_not_flood_the_log() {
-    let (mut lines, t0) = (LineBudget::default(), Instant::now());
-    let written = |lines: &mut LineBudget, now| (0..1000).filter(|_| lines.take(now)).count();
-    assert_eq!(written(&mut lines, t0), 100);
-    assert_eq!(written(&mut lines, t0 + Duration::from_millis(999)), 0);
-    assert_eq!(written(&mut lines, t0 + Duration::from_secs(1)), 100);
+fn a_vm_comes_through_a_flood_from_its_own_sender() {
+    let (intake, t0) = intake();
+    let mut wakeable = WakeableMacs::for_addresses(1);
+    wakeable.insert(MacAddr::new([0x52, 0x54, 0, 0, 0, 1]));
+    intake.prefer(wakeable);
+    assert!(counted(&intake).contains("agent_wakeable_filter_bytes 64"));
+    for n in 0..10_000 {
+        intake.hear(&stranger(n), &udp(), t0);
+    }
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    for n in 10_000..20_000 {
+        intake.hear(&stranger(n), &udp(), t0);
+    }
+    assert_eq!(reported(&intake, t0)[0], 1, "and goes first");
+    let text = counted(&intake);
+    let line = r#"agent_limited_wakes_total{limit="source"} 18000"#;
+    assert!(text.contains(line), "{line} is not in\n{text}");
+}
+
+#[test]
+fn a_copy_of_what_was_refused_counts_as_soon_as_there_is_room() {
+    let (intake, t0) = intake();
+    for n in 0..2_000 {
+        intake.hear(&stranger(n), &udp(), t0);
+    }
+    reported(&intake, t0);
+    intake.hear(&magic(1, &[]), &udp(), t0);
+    assert_eq!(reported(&intake, t0), NONE);
+    let later = t0 + Duration::from_millis(100);
+    intake.hear(&magic(1, &[]), &udp(), later);
+    assert_eq!(reported(&intake, later), [1]);
+}
+
+#[test]
+fn repeats_take_nothing_from_a_share() {
+    let (intake, t0) = intake();
+    for _ in 0..10_000 {
+        intake.hear(&magic(1, &[]), &udp(), t0);
+    }
+    for n in 0..1_000 {
+        intake.hear(&stranger(n), &udp(), t0);
+    }
+    assert_eq!(reported(&intake, t0).len(), 1_001);
 }
 
 #[test]

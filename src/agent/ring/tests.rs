@@ -35,7 +35,8 @@ fn key(n: usize) -> Key {
 }
 
 fn push(ring: &mut Ring, n: usize, now: Instant) -> Option<Settled> {
-    ring.push(wake(n, Carrier::Udp), key(n), now)
+    let known = ring.knows(mac(n));
+    ring.push(wake(n, Carrier::Udp), key(n), known, now)
 }
 
 /// The number and the age, in seconds, of all that is due.
@@ -81,7 +82,50 @@ fn after_a_lost_session_all_that_is_unsettled_is_replayed_oldest_first_with_its_
     push(&mut ring, 5, t0 + seconds(5));
     ring.session_lost();
     let replayed = send_all(&mut ring, t0 + seconds(10));
-    assert_eq!(replayed, [(1, 10), (3, 10), (4, 10), (5, 5)]);
+    assert_eq!(
+        replayed,
+        [(3, 10), (1, 10), (4, 10), (5, 5)],
+        "what a manager had deferred goes first"
+    );
+}
+
+#[test]
+fn what_is_known_to_be_wakeable_goes_first() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    for n in 1..=6 {
+        ring.push(wake(n, Carrier::Udp), key(n), n == 3, t0);
+    }
+    assert_eq!(ring.next_unsent(t0).unwrap().seq, 3);
+    ring.recognize(|target| target == mac(5));
+    let order: Vec<u64> = send_all(&mut ring, t0).iter().map(|sent| sent.0).collect();
+    assert_eq!(order, [5, 1, 2, 4, 6]);
+    ring.session_lost();
+    let order: Vec<u64> = send_all(&mut ring, t0).iter().map(|sent| sent.0).collect();
+    assert_eq!(order, [3, 5, 1, 2, 4, 6]);
+}
+
+#[test]
+fn a_stranger_does_not_push_out_what_is_known_to_be_wakeable() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    for n in 1..=CAPACITY {
+        ring.push(wake(n, Carrier::Udp), key(n), true, t0);
+    }
+    let dropped = ring.push(wake(5_000, Carrier::Udp), key(5_000), false, t0);
+    assert_eq!(dropped, Some(settled(5_000, true)), "it counts again");
+    assert_eq!(send_all(&mut ring, t0).len(), CAPACITY);
+    let dropped = ring.push(wake(6_000, Carrier::Udp), key(6_000), true, t0);
+    assert_eq!(dropped, Some(settled(1, true)));
+}
+
+#[test]
+fn a_manager_that_defers_everything_teaches_nothing() {
+    let (mut ring, t0) = (Ring::new(TTL), Instant::now());
+    push(&mut ring, 1, t0);
+    ring.acked(1, &deferred(seconds(2)), t0);
+    assert!(!ring.knows(mac(1)));
+    push(&mut ring, 2, t0);
+    ring.acked(2, &started(), t0);
+    assert!(ring.knows(mac(2)));
 }
 
 #[test]
@@ -193,14 +237,14 @@ fn a_wake_tells_whether_it_was_deferred_however_often_it_is_replayed() {
     push(&mut ring, 1, t0);
     push(&mut ring, 2, t0);
     let told = |ring: &mut Ring| {
-        let due = std::iter::from_fn(|| ring.next_unsent(t0).map(|due| due.deferred));
+        let due = std::iter::from_fn(|| ring.next_unsent(t0).map(|due| (due.seq, due.deferred)));
         due.collect::<Vec<_>>()
     };
-    assert_eq!(told(&mut ring), [false, false]);
+    assert_eq!(told(&mut ring), [(1, false), (2, false)]);
     ring.acked(2, &deferred(seconds(300)), t0);
     for _ in 0..2 {
         ring.session_lost();
-        assert_eq!(told(&mut ring), [false, true]);
+        assert_eq!(told(&mut ring), [(2, true), (1, false)]);
     }
 }
 
@@ -288,7 +332,8 @@ fn where_all_is_wakeable_the_oldest_goes() {
         push(&mut ring, n, t0);
         ring.acked(n as u64, &deferred(seconds(300)), t0);
     }
-    assert_eq!(push(&mut ring, 5000, t0), Some(settled(1, true)));
+    let dropped = ring.push(wake(5000, Carrier::Udp), key(5000), true, t0);
+    assert_eq!(dropped, Some(settled(1, true)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::{
         metrics::{SessionEnd, Verdict},
         report::{Reply, Report},
         sessions::{AgentId, Membership, Trouble, is_node_name},
+        wakeable_push::Outlet,
     },
     rpc::{
         self,
@@ -66,6 +67,7 @@ pub(super) struct Session {
     phase: Phase,
     membership: Option<Membership>,
     settings: watch::Receiver<(u64, Arc<Settings>)>,
+    wakeable: Outlet,
     /// How often the process had stood still when the session began.
     gaps: (u64, watch::Receiver<u64>),
     replies: mpsc::Sender<(u64, Answer)>,
@@ -87,6 +89,7 @@ impl Session {
         let (replies, answers) = mpsc::channel(MAX_ANSWERS);
         Self {
             settings: agents.settings.clone(),
+            wakeable: Outlet::new(agents.wakeable.0.clone(), agents.wakeable.1),
             gaps: (agents.pulse.gaps(), agents.pulse.subscribe()),
             agents,
             inbound,
@@ -187,6 +190,10 @@ impl Session {
                 Some(answer) = self.answers.recv() => return Ok(Some(self.ack(answer))),
                 () = self.agents.token.cancelled() => return Ok(Some(self.send_away())),
                 Ok(()) = self.settings.changed() => return Ok(Some(self.configuration())),
+                macs = self.wakeable.next() => {
+                    let macs = rpc::wakeable_macs(&macs);
+                    return Ok(Some(manager_message::Body::WakeableMacs(macs)));
+                }
                 () = sleep_until(self.last_event + ANSWERED_WITHIN), if full || self.half_closed => {
                     self.unanswered.clear();
                 }

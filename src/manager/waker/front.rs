@@ -14,6 +14,7 @@ use crate::{
         directory::{Directory, Lookup, Refusal},
         events::Events,
         metrics::{Metrics, Stage, Verdict},
+        quota::Quota,
         report::{Report, Reports, Wakeable},
         vm::{Vm, VmKey},
         watch::Contact,
@@ -41,6 +42,7 @@ pub struct Freshness {
 pub struct Front {
     directory: Arc<Directory>,
     queue: mpsc::Sender<Wakeable>,
+    quota: Quota,
     freshness: Freshness,
     /// Open once all VMs and configs were listed; until then nothing is known not to exist, be it
     /// a second VM with the same address.
@@ -64,6 +66,7 @@ impl Front {
         Self {
             directory: tools.directory,
             queue,
+            quota: Quota::default(),
             freshness,
             listed,
             contact: tools.contact,
@@ -74,6 +77,10 @@ impl Front {
     }
 
     fn hand_on(&self, wake: Wakeable) {
+        if !self.quota.admit(&wake.report.node, now()) {
+            let why = "more wakes were reported than this manager takes in";
+            return self.defer(&wake.report, Verdict::RateLimited, why);
+        }
         let (wake, why) = match self.queue.try_send(wake) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(wake)) => (wake, "this manager is busy"),

@@ -13,9 +13,9 @@ use crate::{
         intents::{Call, Settled},
         report::Report,
         start::Answered,
-        throttle::Throttle,
         vm::VmKey,
     },
+    throttle::Throttle,
     wake::Outcome,
 };
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A token bucket, kept as the one moment at which it would be full again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Throttle {
     interval: Duration,
     burst: u32,
