@@ -6,8 +6,11 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     UsageError,
-    cli::ManagerArgs,
-    manager::{config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing},
+    cli::{AgentAuth, ManagerArgs},
+    manager::{
+        config::Windows, daemon_set::DaemonSetName, identity::TokenRules, intents::Limits,
+        leader::Timing,
+    },
 };
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
@@ -22,6 +25,12 @@ pub struct Options {
     pub replica: Arc<str>,
     /// Whether agents are accepted without encryption.
     pub insecure: bool,
+    /// By what agents prove who they are, where they are not accepted without.
+    pub agent_auth: AgentAuth,
+    /// Which tokens are those of agents.
+    pub tokens: TokenRules,
+    /// The ConfigMap with the banned nodes.
+    pub banned_nodes: String,
     /// The agents' times.
     pub windows: Windows,
     /// What intents may do.
@@ -44,11 +53,14 @@ impl TryFrom<ManagerArgs> for Options {
                 dedup: time("--agent-dedup-window", args.agent_dedup_window)?,
                 event_ttl: limits.event_ttl,
             },
+            tokens: token_rules(&args)?,
+            agent_auth: args.agent_auth,
+            timing: timing(&args)?,
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
-            timing: timing(&args)?,
             replica: args.replica_id.into(),
             insecure: args.insecure,
+            banned_nodes: args.banned_nodes,
             daemon_set: DaemonSetName {
                 namespace: args.namespace,
                 name: args.agent_daemon_set,
@@ -67,6 +79,17 @@ fn limits(args: &ManagerArgs) -> Result<Limits, UsageError> {
         burst: args.start_burst,
         intents: MAX_INTENTS,
         reporters: MAX_REPORTERS,
+    })
+}
+
+fn token_rules(args: &ManagerArgs) -> Result<TokenRules, UsageError> {
+    let audience = args.audience.clone();
+    Ok(TokenRules {
+        audience: audience.unwrap_or_else(|| format!("kubevirt-wol.{}", args.namespace)),
+        namespace: args.namespace.clone(),
+        account: args.agent_service_account.clone(),
+        cache: time("--token-cache", args.token_cache)?,
+        interval: time("--token-review-interval", args.token_review_interval)?,
     })
 }
 

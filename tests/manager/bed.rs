@@ -8,6 +8,7 @@ use std::{
 use kubevirt_wol::{
     admin::{Gate, Heartbeat, Readiness},
     manager::{
+        identity::{self, Authenticator, Bans},
         legacy::Legacy,
         metrics::Metrics,
         pulse::Pulse,
@@ -91,6 +92,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn new() -> Self {
+        Self::with(|metrics| Authenticator::believing(Bans::none(), metrics)).await
+    }
+
+    pub(crate) async fn with(
+        authenticator: impl FnOnce(identity::Metrics) -> Authenticator,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut registry = telemetry::registry();
@@ -100,11 +107,14 @@ impl Bed {
         let (settings, receiver) = watch::channel((1, Arc::new(Settings::default())));
         let sessions = Sessions::new(metrics.clone());
         let pulse = Pulse::new();
+        let identities = identity::Metrics::new(&mut registry);
+        let authenticator = Arc::new(authenticator(identities));
         let ready = readiness.gate("the test");
         let server = Server {
             listener,
             serving: readiness.gate("the server"),
             legacy: Legacy {
+                authenticator: authenticator.clone(),
                 reports: desk.clone(),
                 metrics: metrics.clone(),
                 readiness,
@@ -112,6 +122,7 @@ impl Bed {
             },
             agents: Agents {
                 replica: "replica-a".into(),
+                authenticator,
                 settings: receiver,
                 reports: desk.clone(),
                 sessions: sessions.clone(),
