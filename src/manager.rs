@@ -231,12 +231,8 @@ impl Manager {
             .map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let watch = Watch::new(
-            client.clone(),
-            &mut registry,
-            liveness.clone(),
-            token.clone(),
-        );
+        let (lives, ends) = (liveness.clone(), token.clone());
+        let watch = Watch::new(client.clone(), &mut registry, lives, ends);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = Tools {
             directory: watch.directory.clone(),

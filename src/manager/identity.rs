@@ -31,6 +31,8 @@ pub use self::{
     token::{MAX_TOKEN, Token},
 };
 use self::{reviewer::Reviewer, reviewer::Verified};
+use crate::telemetry::Word;
+
 use super::{
     peer::{Peer, Transport},
     sessions::is_node_name,
@@ -149,7 +151,11 @@ impl Authenticator {
         }
     }
 
-    /// Lets somebody in, or says why not. Costs a refused one no place of a session.
+    /// Lets somebody in, or says why not. Who is refused takes no place of a session.
+    ///
+    /// # Errors
+    ///
+    /// It is not proven who calls, or whoever it is may not.
     pub fn admit<T>(
         self: &Arc<Self>,
         request: &Request<T>,
@@ -232,10 +238,11 @@ impl Authenticator {
         self.metrics.refused(refusal.kind());
         let now = Instant::now().into_std();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = Word(refusal.kind());
         if told.admit(now) {
-            tracing::warn!(who, "an agent is refused: {refusal}");
+            tracing::warn!(who, %reason, "an agent is refused: {refusal}");
         } else {
-            tracing::debug!(who, "an agent is refused: {refusal}");
+            tracing::debug!(who, %reason, "an agent is refused: {refusal}");
         }
     }
 }

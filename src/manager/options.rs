@@ -29,7 +29,7 @@ pub struct Options {
     pub agent_auth: AgentAuth,
     /// Which tokens are those of agents.
     pub tokens: TokenRules,
-    /// The ConfigMap with the banned nodes.
+    /// The `ConfigMap` with the banned nodes.
     pub banned_nodes: String,
     /// The agents' times.
     pub windows: Windows,

@@ -1,4 +1,4 @@
-//! Owns [`Bans`]: the nodes whose agents are refused, as a ConfigMap lists them.
+//! Owns [`Bans`]: the nodes whose agents are refused, as a `ConfigMap` lists them.
 
 use std::{collections::BTreeSet, pin::pin, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use crate::{admin::Heartbeat, cluster::chain, manager::sessions::is_node_name};
 
-/// The key of the ConfigMap with the names.
+/// The key of the `ConfigMap` with the names.
 const KEY: &str = "nodes";
 
 /// Unreadable names that are told.
@@ -53,8 +53,8 @@ impl Bans {
         self.0.subscribe()
     }
 
-    /// Reads the list from the ConfigMap `name`, and each change of it, until `token` is cancelled.
-    /// No ConfigMap bans nobody. While the API server is away what is known stays in force.
+    /// Reads the list from the `ConfigMap` `name`, and each change of it, until `token` is cancelled.
+    /// No `ConfigMap` bans nobody. While the API server is away what is known stays in force.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Bans {
     }
 }
 
-/// The nodes that a ConfigMap lists.
+/// The nodes that a `ConfigMap` lists.
 fn read(name: &str, found: Option<ConfigMap>) -> BTreeSet<String> {
     let text = found.and_then(|map| map.data?.remove(KEY));
     let (names, unreadable) = parse(&text.unwrap_or_default());

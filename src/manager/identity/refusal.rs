@@ -4,6 +4,9 @@ use tonic::Status;
 
 use crate::manager::metrics::SessionEnd;
 
+/// Characters of what a caller is told: a part of it may be the API server's words.
+const MAX_TEXT: usize = 500;
+
 /// Why somebody is not served, or not any longer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -69,8 +72,8 @@ pub enum Refusal {
         /// Whom the new proof names.
         is: String,
     },
-    /// Nobody could be asked.
-    #[error("this manager cannot find out who is calling, try again: {0}")]
+    /// Nobody could be asked. Why is for the log, as the caller may be anybody.
+    #[error("who is calling cannot be found out at the moment: {0}")]
     Unavailable(String),
 }
 
@@ -159,12 +162,19 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let text = refusal.to_string();
+        let text = refusal
+            .to_string()
+            .chars()
+            .take(MAX_TEXT)
+            .collect::<String>();
         match refusal {
             Refusal::Banned(_) | Refusal::Account { .. } | Refusal::OtherNode { .. } => {
                 Self::permission_denied(text)
             }
-            Refusal::Unavailable(_) => Self::unavailable(text),
+            Refusal::Unavailable(_) => Self::unavailable(
+                "this manager cannot find out at the moment who is calling, and its log says why; \
+                 try again, or another replica",
+            ),
             _ => Self::unauthenticated(text),
         }
     }
