@@ -9,6 +9,8 @@
     reason = "a test bed that breaks has to fail the test"
 )]
 
+#[path = "identity/answers.rs"]
+mod answers;
 #[path = "manager/bed.rs"]
 #[allow(dead_code, reason = "a part of what the tests of the manager share")]
 mod bed;

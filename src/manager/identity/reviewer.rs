@@ -248,7 +248,12 @@ fn away(what: &str, error: &kube::Error) -> Refusal {
         }
         _ => "",
     };
-    Refusal::Unavailable(format!("cannot {what}: {}{remedy}", chain(error)))
+    let cause = match error {
+        // Its own words may show what it could not read, and so the token.
+        kube::Error::SerdeError(_) => "the answer makes no sense".into(),
+        error => chain(error),
+    };
+    Refusal::Unavailable(format!("cannot {what}: {cause}{remedy}"))
 }
 
 fn held<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
