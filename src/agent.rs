@@ -6,6 +6,7 @@
 mod bpf;
 pub mod budget;
 mod connect;
+mod credentials;
 pub mod intake;
 mod interfaces;
 mod lines;
@@ -25,7 +26,10 @@ use tokio::{runtime::Runtime, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::listeners::Ears;
-use self::{intake::Intake, listeners::Listeners, metrics::Metrics, session::Session};
+use self::{
+    credentials::Credentials, intake::Intake, listeners::Listeners, metrics::Metrics,
+    session::Session,
+};
 use crate::{
     admin::{self, Liveness, Readiness},
     cli::AgentArgs,
@@ -102,6 +106,9 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let listeners = Arc::new(listeners);
     let session = Session {
         endpoint: connect::endpoint(&args.manager)?,
+        // `--insecure` is the only way as yet.
+        protected: false,
+        credentials: Credentials::new(args.token_file),
         hello: pb::Hello {
             node_name: args.node_name,
             boot_id: fastrand::u64(1..),

@@ -5,9 +5,9 @@
     reason = "these comments are the help text, where backticks would show"
 )]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
 pub use crate::send::SendArgs;
@@ -59,6 +59,15 @@ pub enum Command {
     Send(SendArgs),
 }
 
+/// By what agents prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentAuth {
+    /// By the service account token of their pod.
+    Token,
+    /// By a client certificate, which names their node.
+    Certificate,
+}
+
 /// Options of `kubevirt-wol manager`.
 #[derive(Debug, Clone, Args)]
 pub struct ManagerArgs {
@@ -82,6 +91,52 @@ pub struct ManagerArgs {
     /// can then wake any virtual machine that a WolConfig makes wakeable.
     #[arg(long, env = "WOL_INSECURE")]
     pub insecure: bool,
+    /// By what agents prove who they are: the service account tokens of their pods, or client
+    /// certificates.
+    #[arg(
+        long,
+        env = "WOL_AGENT_AUTH",
+        value_enum,
+        default_value = "token",
+        value_name = "MEANS"
+    )]
+    pub agent_auth: AgentAuth,
+    /// For whom the tokens of the agents have to be; kubevirt-wol.<namespace> by default.
+    #[arg(long, env = "WOL_AUDIENCE", value_name = "AUDIENCE")]
+    pub audience: Option<String>,
+    /// The service account of the agents, in the namespace of this installation.
+    #[arg(
+        long,
+        env = "WOL_AGENT_SERVICE_ACCOUNT",
+        default_value = "kubevirt-wol-agent",
+        value_name = "NAME"
+    )]
+    pub agent_service_account: String,
+    /// For how long the API server is not asked again about a token that comes with another call.
+    #[arg(
+        long,
+        env = "WOL_TOKEN_CACHE",
+        default_value = "60s",
+        value_name = "TIME"
+    )]
+    pub token_cache: SignedDuration,
+    /// How often it is reviewed whether the agent of an open session is still who it was.
+    #[arg(
+        long,
+        env = "WOL_TOKEN_REVIEW_INTERVAL",
+        default_value = "5m",
+        value_name = "TIME"
+    )]
+    pub token_review_interval: SignedDuration,
+    /// The ConfigMap, in the namespace of this installation, whose key nodes names the nodes from
+    /// which no agent is accepted. It is followed; without it nobody is banned.
+    #[arg(
+        long,
+        env = "WOL_BANNED_NODES",
+        default_value = "kubevirt-wol-banned-nodes",
+        value_name = "NAME"
+    )]
+    pub banned_nodes: String,
     /// The name of this replica; in a pod, its name.
     #[arg(long, env = "POD_NAME", default_value = "manager", value_name = "NAME")]
     pub replica_id: String,
@@ -219,6 +274,15 @@ pub struct AgentArgs {
         value_name = "HOST:PORT"
     )]
     pub manager: String,
+    /// The service account token by which this agent proves which node it is on. It is read again
+    /// when it changes, and sent over TLS only.
+    #[arg(
+        long,
+        env = "WOL_TOKEN_FILE",
+        default_value = "/var/run/secrets/kubevirt-wol/token/token",
+        value_name = "FILE"
+    )]
+    pub token_file: PathBuf,
     /// Report without encryption, to whoever answers.
     #[arg(long, env = "WOL_INSECURE")]
     pub insecure: bool,

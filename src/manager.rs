@@ -7,6 +7,7 @@ pub mod directory;
 pub mod dirty;
 pub mod events;
 pub mod grant;
+pub mod identity;
 pub mod intents;
 pub mod last_wake;
 pub mod leader;
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Gate, Liveness, Readiness},
-    cli::ManagerArgs,
+    cli::{AgentAuth, ManagerArgs},
     cluster,
     settings::Settings,
     shutdown::Tasks,
@@ -51,6 +52,7 @@ use config::Windows;
 use daemon_set::DaemonSetName;
 use dirty::Dirty;
 use events::{Events, Scribe};
+use identity::{Authenticator, Bans};
 use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
 use leader::{Elector, Leadership};
@@ -110,6 +112,9 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
+    if options.agent_auth == AgentAuth::Certificate && !options.insecure {
+        bail!("this version cannot check client certificates; use --agent-auth token");
+    }
     Manager::new(&options, client, grpc, token).run(admin).await
 }
 
@@ -187,7 +192,37 @@ struct Manager {
     collector: Collector,
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
+    banned: Banned,
     token: CancellationToken,
+}
+
+/// What reads which nodes are banned.
+struct Banned {
+    bans: Bans,
+    config_map: (Client, String, String),
+    metrics: identity::Metrics,
+}
+
+impl Banned {
+    fn new(options: &Options, client: Client, registry: &mut Registry) -> Self {
+        let namespace = options.tokens.namespace.clone();
+        Self {
+            bans: Bans::default(),
+            config_map: (client, namespace, options.banned_nodes.clone()),
+            metrics: identity::Metrics::new(registry),
+        }
+    }
+
+    /// What decides who agents are.
+    fn authenticator(&self, options: &Options) -> Arc<Authenticator> {
+        let (bans, metrics) = (self.bans.clone(), self.metrics.clone());
+        let client = self.config_map.0.clone();
+        Arc::new(if options.insecure {
+            Authenticator::believing(bans, metrics)
+        } else {
+            Authenticator::tokens(client, &options.tokens, bans, metrics)
+        })
+    }
 }
 
 impl Manager {
@@ -217,8 +252,10 @@ impl Manager {
         let interval = options.wakeable_interval;
         let (collector, wakeable) = Collector::new(&watch, listed.to_vec(), interval);
         let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
+        let banned = Banned::new(options, client.clone(), &mut registry);
         let agents = Agents {
             replica,
+            authenticator: banned.authenticator(options),
             settings: pushed,
             wakeable: (wakeable, interval),
             reports,
@@ -247,6 +284,7 @@ impl Manager {
             collector,
             daemon_set: options.daemon_set.clone(),
             last_wakes,
+            banned,
             server: server(grpc, agents, &readiness),
             readiness,
             liveness,
@@ -289,6 +327,15 @@ impl Manager {
         tasks.spawn(
             "last wakes",
             last_wakes.run(token.clone(), heart("last wakes")),
+        );
+        let Banned {
+            bans,
+            config_map,
+            metrics,
+        } = self.banned;
+        tasks.spawn(
+            "banned nodes",
+            bans.watch(config_map, metrics, token.clone(), heart("banned nodes")),
         );
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
@@ -355,6 +402,7 @@ fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Serve
         listener,
         serving: readiness.gate("the listener for agents"),
         legacy: Legacy {
+            authenticator: agents.authenticator.clone(),
             reports: agents.reports.clone(),
             metrics: agents.metrics.clone(),
             readiness: readiness.clone(),

@@ -1,6 +1,7 @@
 //! Owns the border between the wire (`proto/wol/v1/wol.proto`) and the words of this crate.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -23,6 +24,13 @@ use crate::{
 )]
 pub mod pb {
     tonic::include_proto!("wol.v1");
+}
+
+/// The token stays secret, wherever the message is shown.
+impl fmt::Debug for pb::Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").finish_non_exhaustive()
+    }
 }
 
 /// Why a message cannot be understood.

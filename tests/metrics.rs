@@ -230,6 +230,7 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
     let (_process, admin) = manager();
     let expected = [
         "agents",
+        "banned nodes",
         "configs",
         "daemon set",
         "events",

@@ -6,10 +6,11 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 use anyhow::{Context as _, bail};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{Request, Streaming, transport::Endpoint};
 
 use super::{
     connect::{Backoff, CONNECT_TIMEOUT},
+    credentials::{Credentials, Renewal, Token},
     intake::Intake,
     listeners::Listeners,
 };
@@ -18,7 +19,7 @@ use crate::{
     rpc::{
         self,
         pb::{
-            self, AgentMessage, ConfigurationStatus, ManagerMessage,
+            self, AgentMessage, ConfigurationStatus, Credential, ManagerMessage,
             agent_message::Body as FromAgent, agent_service_client::AgentServiceClient,
             manager_message::Body as FromManager,
         },
@@ -48,6 +49,9 @@ const MAX_PORTS: usize = 64;
 /// What a session works with.
 pub(super) struct Session {
     pub(super) endpoint: Endpoint,
+    /// Whether connections are encrypted, and the manager has proven to be one.
+    pub(super) protected: bool,
+    pub(super) credentials: Credentials,
     pub(super) hello: pb::Hello,
     pub(super) intake: Arc<Intake>,
     pub(super) listeners: Arc<Listeners>,
@@ -195,8 +199,8 @@ impl Session {
     async fn attend(&self, welcomed: &mut Option<Instant>) -> End {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let connecting = self.connect(&outgoing, messages);
-        let incoming = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(incoming)) => incoming,
+        let (incoming, sent) = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return End::Broken(error),
             Err(_) => {
                 let error = anyhow::anyhow!("no welcome within {CONNECT_TIMEOUT:?}");
@@ -207,6 +211,8 @@ impl Session {
         self.intake.metrics().session_connected.set(1);
         let connection = Connection {
             session: self,
+            renewal: Renewal::new(&self.credentials, sent),
+            renewed: None,
             leaving: None,
             told: None,
             news: None,
@@ -217,18 +223,25 @@ impl Session {
         }
     }
 
-    /// Says hello and waits for the welcome.
+    /// Says hello and waits for the welcome; tells by which token this session was opened.
     async fn connect(
         &self,
         outgoing: &mpsc::Sender<AgentMessage>,
         messages: mpsc::Receiver<AgentMessage>,
-    ) -> anyhow::Result<Streaming<ManagerMessage>> {
+    ) -> anyhow::Result<(Streaming<ManagerMessage>, Option<Token>)> {
+        // Read anew each time: it may have come, or changed, since the last.
+        let token = self.credentials.for_session(self.protected)?;
+        let mut request = Request::new(ReceiverStream::new(messages));
+        if let Some(token) = &token {
+            let header = token.header()?;
+            request.metadata_mut().insert("authorization", header);
+        }
         let channel = self.endpoint.connect().await.context("cannot connect")?;
         outgoing
             .send(from_agent(FromAgent::Hello(self.hello.clone())))
             .await?;
         let response = AgentServiceClient::new(channel)
-            .session(ReceiverStream::new(messages))
+            .session(request)
             .await
             .context("the manager refused the session")?;
         let mut incoming = response.into_inner();
@@ -237,7 +250,7 @@ impl Session {
             Some(FromManager::Welcome(welcome)) => {
                 let (manager, version) = (&welcome.replica_id, &welcome.version);
                 tracing::info!(manager, version, "welcomed by a manager");
-                Ok(incoming)
+                Ok((incoming, token))
             }
             Some(FromManager::GoAway(away)) => bail!("turned away: {}", away.reason),
             _ => bail!("the manager did not begin with a welcome"),
@@ -248,6 +261,9 @@ impl Session {
 /// One connection, after its welcome.
 struct Connection<'a> {
     session: &'a Session,
+    renewal: Renewal<'a>,
+    /// The token that the manager is to be sent next.
+    renewed: Option<Token>,
     /// When to leave, and when to come back; set once the manager said that it goes away.
     leaving: Option<(Instant, Duration)>,
     /// What the manager was told last about its settings, and the revision of the listeners then.
@@ -283,10 +299,10 @@ impl Connection<'_> {
                 },
                 // A connection that takes no more leaves the events in the ring, and does not
                 // keep the answers from being read.
-                permit = outgoing.reserve(), if has_due || self.news.is_some() => {
+                permit = outgoing.reserve(), if has_due || self.has_news() => {
                     let permit = permit.context("the session broke")?;
-                    match self.news.take() {
-                        Some(status) => permit.send(from_agent(FromAgent::ConfigurationStatus(status))),
+                    match self.message() {
+                        Some(message) => permit.send(from_agent(message)),
                         None => send_due(intake, permit, outgoing),
                     }
                 }
@@ -294,9 +310,26 @@ impl Connection<'_> {
                 now = tick.tick() => {
                     intake.tick(now.into_std());
                     self.look_for_news();
+                    if let Some(token) = self.renewal.due() {
+                        tracing::info!("a new token is sent to the manager");
+                        self.renewed = Some(token);
+                    }
                 }
             }
         }
+    }
+
+    fn has_news(&self) -> bool {
+        self.renewed.is_some() || self.news.is_some()
+    }
+
+    /// What goes before the events.
+    fn message(&mut self) -> Option<FromAgent> {
+        if let Some(token) = self.renewed.take() {
+            let token = token.into_secret();
+            return Some(FromAgent::Credential(Credential { token }));
+        }
+        self.news.take().map(FromAgent::ConfigurationStatus)
     }
 
     fn take(&mut self, message: ManagerMessage) {

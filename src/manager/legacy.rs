@@ -3,7 +3,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,6 +15,7 @@ use crate::{
     admin::Readiness,
     mac::MacAddr,
     manager::{
+        identity::{Authenticator, Standing},
         metrics::{Metrics, Verdict},
         report::{Reply, Report, Reports},
         sessions::is_node_name,
@@ -37,6 +41,9 @@ const MAX_WAITING: usize = 64;
 /// Serves the agents of the original implementation.
 #[derive(Clone)]
 pub struct Legacy {
+    /// Who a caller is. Those of the original implementation can prove nothing, so that they are
+    /// served only by one that [believes](Authenticator::believing) them.
+    pub authenticator: Arc<Authenticator>,
     /// Where events go.
     pub reports: Arc<dyn Reports>,
     /// What is counted.
@@ -48,7 +55,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    async fn report(&self, event: WolEvent) -> WolEventResponse {
+    async fn report(&self, event: WolEvent, proven: Option<Arc<str>>) -> WolEventResponse {
         let began = Instant::now();
         let target = event.mac_address.parse().map_err(|e| format!("{e}"));
         let target = target.and_then(|mac| station(mac).map_err(|e| format!("{e}")));
@@ -63,11 +70,7 @@ impl Legacy {
         let (sender, mut answers) = mpsc::channel(2);
         let vm = self.reports.vm(&wake);
         self.reports.report(Report {
-            node: if is_node_name(&event.node_name) {
-                event.node_name.into()
-            } else {
-                "unknown".into()
-            },
+            node: proven.unwrap_or_else(|| named(&event)),
             wake,
             // Its time stamp is by another clock, and it is never sent twice.
             heard_at: began.into_std(),
@@ -88,6 +91,15 @@ impl Legacy {
             }),
             ..response(status, message, began)
         }
+    }
+}
+
+/// The node that an event names.
+fn named(event: &WolEvent) -> Arc<str> {
+    if is_node_name(&event.node_name) {
+        event.node_name.as_str().into()
+    } else {
+        "unknown".into()
     }
 }
 
@@ -151,31 +163,49 @@ fn response(status: WolStatus, message: String, began: Instant) -> WolEventRespo
     }
 }
 
+type Answers = BoxStream<'static, Result<WolEventResponse, Status>>;
+
+/// Ends a stream when its caller may not be served any longer, and says so in it.
+fn while_admitted(answers: Answers, standing: Standing) -> Answers {
+    let next = |state: Option<(Answers, Standing)>| async move {
+        let (mut answers, mut standing) = state?;
+        tokio::select! {
+            biased;
+            refusal = standing.ended() => Some((Err(refusal.into()), None)),
+            answer = answers.next() => Some((answer?, Some((answers, standing)))),
+        }
+    };
+    stream::unfold(Some((answers, standing)), next).boxed()
+}
+
 #[tonic::async_trait]
 impl WolService for Legacy {
-    type ReportWOLEventStreamStream = BoxStream<'static, Result<WolEventResponse, Status>>;
+    type ReportWOLEventStreamStream = Answers;
 
     async fn report_wol_event(
         &self,
         request: Request<WolEvent>,
     ) -> Result<Response<WolEventResponse>, Status> {
-        Ok(Response::new(self.report(request.into_inner()).await))
+        let standing = self.authenticator.admit(&request).await?;
+        let answer = self.report(request.into_inner(), standing.node().cloned());
+        Ok(Response::new(answer.await))
     }
 
     async fn report_wol_event_stream(
         &self,
         request: Request<Streaming<WolEvent>>,
     ) -> Result<Response<Self::ReportWOLEventStreamStream>, Status> {
-        let legacy = self.clone();
+        let standing = self.authenticator.admit(&request).await?;
+        let (legacy, node) = (self.clone(), standing.node().cloned());
         let answers = request
             .into_inner()
             .map(move |event| {
-                let legacy = legacy.clone();
-                async move { Ok(legacy.report(event?).await) }
+                let (legacy, node) = (legacy.clone(), node.clone());
+                async move { Ok(legacy.report(event?, node).await) }
             })
             .buffered(MAX_WAITING)
             .take_until(self.token.clone().cancelled_owned());
-        Ok(Response::new(answers.boxed()))
+        Ok(Response::new(while_admitted(answers.boxed(), standing)))
     }
 
     async fn health_check(

@@ -6,10 +6,10 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     UsageError,
-    cli::ManagerArgs,
+    cli::{AgentAuth, ManagerArgs},
     manager::{
-        config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing,
-        passwords::Passwords,
+        config::Windows, daemon_set::DaemonSetName, identity::TokenRules, intents::Limits,
+        leader::Timing, passwords::Passwords,
     },
     settings::Rates,
 };
@@ -31,6 +31,12 @@ pub struct Options {
     pub replica: Arc<str>,
     /// Whether agents are accepted without encryption.
     pub insecure: bool,
+    /// By what agents prove who they are, where they are not accepted without.
+    pub agent_auth: AgentAuth,
+    /// Which tokens are those of agents.
+    pub tokens: TokenRules,
+    /// The `ConfigMap` with the banned nodes.
+    pub banned_nodes: String,
     /// The agents' times.
     pub windows: Windows,
     /// How often agents are told which addresses can wake a VM.
@@ -62,12 +68,15 @@ impl TryFrom<ManagerArgs> for Options {
                 },
             },
             wakeable_interval: time("--wakeable-macs-interval", args.wakeable_macs_interval)?,
+            tokens: token_rules(&args)?,
+            agent_auth: args.agent_auth,
+            timing: timing(&args)?,
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
-            timing: timing(&args)?,
             passwords: passwords(&args.secure_on_secrets, CA_SECRET)?,
             replica: args.replica_id.into(),
             insecure: args.insecure,
+            banned_nodes: args.banned_nodes,
             daemon_set: DaemonSetName {
                 namespace: args.namespace,
                 name: args.agent_daemon_set,
@@ -115,6 +124,17 @@ fn passwords(names: &[String], authority: &str) -> Result<Passwords, UsageError>
         )));
     }
     Ok(Passwords::new(&names, &authority.into()))
+}
+
+fn token_rules(args: &ManagerArgs) -> Result<TokenRules, UsageError> {
+    let audience = args.audience.clone();
+    Ok(TokenRules {
+        audience: audience.unwrap_or_else(|| format!("kubevirt-wol.{}", args.namespace)),
+        namespace: args.namespace.clone(),
+        account: args.agent_service_account.clone(),
+        cache: time("--token-cache", args.token_cache)?,
+        interval: time("--token-review-interval", args.token_review_interval)?,
+    })
 }
 
 fn timing(args: &ManagerArgs) -> Result<Timing, UsageError> {

@@ -13,7 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     manager::{
-        metrics::Metrics, pulse::Pulse, report::Reports, sessions::Sessions, wakeable_push::Filter,
+        identity::Authenticator, metrics::Metrics, pulse::Pulse, report::Reports,
+        sessions::Sessions, wakeable_push::Filter,
     },
     rpc::pb::{AgentMessage, ManagerMessage, agent_service_server::AgentService},
     settings::Settings,
@@ -30,6 +31,8 @@ pub struct Agents {
     pub settings: watch::Receiver<(u64, Arc<Settings>)>,
     /// Which addresses agents report first, and how often they are told.
     pub wakeable: (Filter, Duration),
+    /// Who an agent is.
+    pub authenticator: Arc<Authenticator>,
     /// Where events go.
     pub reports: Arc<dyn Reports>,
     /// Who is connected.
@@ -50,16 +53,34 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let refusal = if self.token.is_cancelled() {
-            SessionError::ShuttingDown
-        } else if let Some(place) = self.sessions.place() {
+        match self.open(request).await {
             // The headers go out at once: an agent may wait for them before it says hello.
-            let session = session::Session::new(self.clone(), request.into_inner(), place);
-            return Ok(Response::new(session.into_stream().boxed()));
-        } else {
-            SessionError::Full
-        };
-        self.metrics.ended(refusal.end());
-        Err(refusal.into())
+            Ok(session) => Ok(Response::new(session.into_stream().boxed())),
+            Err(refusal) => {
+                self.metrics.ended(refusal.end());
+                Err(refusal.into())
+            }
+        }
+    }
+}
+
+impl Agents {
+    /// Opens a session. Who is not an agent takes no place.
+    async fn open(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<session::Session, SessionError> {
+        if self.token.is_cancelled() {
+            return Err(SessionError::ShuttingDown);
+        }
+        let standing = self.authenticator.admit(&request).await?;
+        let place = self.sessions.place().ok_or(SessionError::Full)?;
+        let inbound = request.into_inner();
+        Ok(session::Session::new(
+            self.clone(),
+            inbound,
+            standing,
+            place,
+        ))
     }
 }

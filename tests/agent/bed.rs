@@ -52,6 +52,7 @@ pub fn args(manager: SocketAddr, ports: &[u16]) -> AgentArgs {
     AgentArgs {
         node_name: "node-1".to_owned(),
         manager: manager.to_string(),
+        token_file: "/nonexistent/token".into(),
         insecure: true,
         wol_ports: ports.to_vec(),
         no_raw: true,

@@ -8,6 +8,7 @@ use std::{
 use kubevirt_wol::{
     admin::{Gate, Heartbeat, Readiness},
     manager::{
+        identity::{self, Authenticator, Bans},
         legacy::Legacy,
         metrics::Metrics,
         pulse::Pulse,
@@ -36,7 +37,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Request, Status, Streaming, transport::Channel};
 
 /// Nothing here takes so long unless it is broken.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -93,6 +94,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn new() -> Self {
+        Self::with(|metrics| Authenticator::believing(Bans::none(), metrics)).await
+    }
+
+    pub(crate) async fn with(
+        authenticator: impl FnOnce(identity::Metrics) -> Authenticator,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut registry = telemetry::registry();
@@ -103,11 +110,14 @@ impl Bed {
         let (filter, wakeable) = watch::channel(None);
         let sessions = Sessions::new(metrics.clone());
         let pulse = Pulse::new();
+        let identities = identity::Metrics::new(&mut registry);
+        let authenticator = Arc::new(authenticator(identities));
         let ready = readiness.gate("the test");
         let server = Server {
             listener,
             serving: readiness.gate("the server"),
             legacy: Legacy {
+                authenticator: authenticator.clone(),
                 reports: desk.clone(),
                 metrics: metrics.clone(),
                 readiness,
@@ -115,6 +125,7 @@ impl Bed {
             },
             agents: Agents {
                 replica: "replica-a".into(),
+                authenticator,
                 settings: receiver,
                 wakeable: (wakeable, Duration::from_secs(1)),
                 reports: desk.clone(),
@@ -161,27 +172,13 @@ impl Bed {
     }
 
     pub(crate) async fn silent_over(&self, channel: Channel) -> Agent {
-        let (sender, messages) = mpsc::channel(4_096);
-        let mut client = AgentServiceClient::new(channel);
-        let answers = client.session(ReceiverStream::new(messages)).await.unwrap();
-        Agent {
-            sender: Some(sender),
-            answers: answers.into_inner(),
-        }
+        open(channel, None).await.unwrap()
     }
 
     /// A session past hello, welcome and configuration.
     pub(crate) async fn agent(&self, node: &str) -> Agent {
-        let mut agent = self.silent().await;
-        agent.hello(node).await;
-        let manager_message::Body::Welcome(welcome) = agent.next().await else {
-            panic!("no welcome");
-        };
-        assert_eq!(welcome.replica_id, "replica-a");
-        let manager_message::Body::Configuration(_) = agent.next().await else {
-            panic!("no configuration");
-        };
-        agent
+        let agent = self.silent().await;
+        agent.welcomed(node).await
     }
 
     /// The value of a metric, by its full name and labels.
@@ -193,12 +190,40 @@ impl Bed {
     }
 }
 
+/// Opens a session, with the value of an `authorization` header.
+pub(crate) async fn open(channel: Channel, authorization: Option<&str>) -> Result<Agent, Status> {
+    let (sender, messages) = mpsc::channel(4_096);
+    let mut request = Request::new(ReceiverStream::new(messages));
+    if let Some(value) = authorization {
+        let value = value.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let answers = AgentServiceClient::new(channel).session(request).await?;
+    Ok(Agent {
+        sender: Some(sender),
+        answers: answers.into_inner(),
+    })
+}
+
 pub(crate) struct Agent {
     sender: Option<mpsc::Sender<AgentMessage>>,
     answers: Streaming<ManagerMessage>,
 }
 
 impl Agent {
+    /// Says hello and takes welcome and configuration.
+    pub(crate) async fn welcomed(mut self, node: &str) -> Self {
+        self.hello(node).await;
+        let manager_message::Body::Welcome(welcome) = self.next().await else {
+            panic!("no welcome");
+        };
+        assert_eq!(welcome.replica_id, "replica-a");
+        let manager_message::Body::Configuration(_) = self.next().await else {
+            panic!("no configuration");
+        };
+        self
+    }
+
     pub(crate) async fn send(&self, body: agent_message::Body) {
         let message = AgentMessage { body: Some(body) };
         self.sender.as_ref().unwrap().send(message).await.unwrap();
@@ -230,9 +255,14 @@ impl Agent {
     }
 
     pub(crate) async fn message(&mut self) -> Result<Option<ManagerMessage>, Status> {
-        timeout(SOON, self.answers.message())
+        timeout(SOON, self.message_ever())
             .await
             .expect("the manager says something")
+    }
+
+    /// As [`message`](Self::message), with no end of patience.
+    pub(crate) async fn message_ever(&mut self) -> Result<Option<ManagerMessage>, Status> {
+        self.answers.message().await
     }
 
     pub(crate) async fn next(&mut self) -> manager_message::Body {

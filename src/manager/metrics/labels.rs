@@ -104,10 +104,18 @@ pub enum SessionEnd {
     Frozen,
     /// The connection broke, or a message could not be read.
     Broken,
+    /// The agent did not prove who it is, or a review took the proof back.
+    Unauthenticated,
+    /// Its node is banned.
+    Banned,
+    /// Its proof expired, and no newer one came.
+    ProofExpired,
+    /// The API server could not be asked who it is.
+    Unreviewed,
 }
 
 impl SessionEnd {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Closed,
         Self::Lost,
         Self::NoHello,
@@ -117,5 +125,9 @@ impl SessionEnd {
         Self::ShuttingDown,
         Self::Frozen,
         Self::Broken,
+        Self::Unauthenticated,
+        Self::Banned,
+        Self::ProofExpired,
+        Self::Unreviewed,
     ];
 }

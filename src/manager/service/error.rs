@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::manager::metrics::SessionEnd;
+use crate::manager::{identity::Refusal, metrics::SessionEnd};
 
 /// The agent says hello within this time.
 pub(super) const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -33,6 +33,9 @@ pub enum SessionError {
     /// The connection broke, or a message could not be read.
     #[error("the session broke: {0}")]
     Broken(Status),
+    /// The agent is not, or not any longer, who may have one.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 impl SessionError {
@@ -47,6 +50,7 @@ impl SessionError {
             Self::ShuttingDown => SessionEnd::ShuttingDown,
             Self::Frozen => SessionEnd::Frozen,
             Self::Broken(_) => SessionEnd::Broken,
+            Self::Refused(refusal) => refusal.end(),
         }
     }
 }
@@ -60,6 +64,7 @@ impl From<SessionError> for Status {
             SessionError::Full => Self::resource_exhausted(text),
             SessionError::ShuttingDown | SessionError::Frozen => Self::unavailable(text),
             SessionError::Broken(status) => status,
+            SessionError::Refused(refusal) => refusal.into(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     manager::{
+        identity::Standing,
         metrics::{SessionEnd, Verdict},
         report::{Reply, Report},
         sessions::{AgentId, Membership, Trouble, is_node_name},
@@ -64,6 +65,7 @@ enum Phase {
 pub(super) struct Session {
     agents: Agents,
     inbound: Streaming<AgentMessage>,
+    standing: Standing,
     phase: Phase,
     membership: Option<Membership>,
     settings: watch::Receiver<(u64, Arc<Settings>)>,
@@ -84,6 +86,7 @@ impl Session {
     pub(super) fn new(
         agents: Agents,
         inbound: Streaming<AgentMessage>,
+        standing: Standing,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let (replies, answers) = mpsc::channel(MAX_ANSWERS);
@@ -93,6 +96,7 @@ impl Session {
             gaps: (agents.pulse.gaps(), agents.pulse.subscribe()),
             agents,
             inbound,
+            standing,
             phase: Phase::Greeting,
             membership: None,
             replies,
@@ -163,18 +167,34 @@ impl Session {
         else {
             return Err(SessionError::NoHello);
         };
-        if !is_node_name(&hello.node_name) {
-            let shown = hello.node_name.chars().take(64).collect();
-            return Err(SessionError::Node(shown));
-        }
+        let node = self.node(&hello.node_name)?;
         let version = cut(&hello.version);
-        tracing::info!(node = hello.node_name, version, "agent connected");
+        tracing::info!(node = &*node, version, "agent connected");
         let id = AgentId {
-            node: hello.node_name.into(),
+            node,
             boot_id: hello.boot_id,
         };
         self.membership = Some(self.agents.sessions.join(id, version));
         Ok(())
+    }
+
+    /// The node of this agent: what it proved; only where nothing has to be proven, what it says.
+    fn node(&mut self, said: &str) -> Result<Arc<str>, SessionError> {
+        if let Some(node) = self.standing.node() {
+            if **node != *said {
+                let said = cut(said);
+                tracing::debug!(
+                    node = &**node,
+                    said,
+                    "says to be of another node than it is"
+                );
+            }
+            return Ok(node.clone());
+        }
+        if !is_node_name(said) {
+            return Err(SessionError::Node(said.chars().take(64).collect()));
+        }
+        Ok(self.standing.believe(said)?)
     }
 
     async fn serve(&mut self) -> Result<Option<manager_message::Body>, SessionError> {
@@ -187,6 +207,7 @@ impl Session {
                 biased;
                 // So that an agent without a wake comes back before it has one.
                 Ok(()) = self.gaps.1.changed() => return Err(self.frozen()),
+                refusal = self.standing.ended() => return Err(refusal.into()),
                 Some(answer) = self.answers.recv() => return Ok(Some(self.ack(answer))),
                 () = self.agents.token.cancelled() => return Ok(Some(self.send_away())),
                 Ok(()) = self.settings.changed() => return Ok(Some(self.configuration())),
@@ -223,6 +244,7 @@ impl Session {
             }
             tokio::select! {
                 biased;
+                _ = self.standing.ended() => return None,
                 Some(answer) = self.answers.recv() => return Some(self.ack(answer)),
                 () = sleep_until(quiet), if done => return None,
                 () = sleep_until(until) => return None,
@@ -244,6 +266,10 @@ impl Session {
             Some(agent_message::Body::Event(event)) => self.event(&event),
             Some(agent_message::Body::ConfigurationStatus(status)) => {
                 self.configured(&status);
+                Ok(())
+            }
+            Some(agent_message::Body::Credential(credential)) => {
+                self.standing.renew(&credential.token);
                 Ok(())
             }
             // A second hello changes nothing; what a newer agent may say is not for us.
