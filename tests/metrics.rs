@@ -241,6 +241,7 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
         "staleness",
         "status",
         "virtual machines",
+        "wakeable addresses",
         "waker",
     ];
     assert_eq!(idle_tasks(admin), expected);

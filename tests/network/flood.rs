@@ -100,7 +100,7 @@ fn trial(world: &World, node: &Node) -> u32 {
     let packets = u128::from(read() - before) / 2;
     let per_second = u32::try_from(packets * 1_000 / TRIAL.as_millis()).unwrap();
     let sent = flood.stop();
-    println!("{sent} packets per second were sent, {per_second} were read");
+    eprintln!("{sent} packets per second were sent, {per_second} were read");
     (per_second / 2).clamp(LEAST, OFFERED)
 }
 
@@ -143,7 +143,7 @@ fn under_a_flood_of_random_addresses_every_vm_is_woken_and_what_is_lost_is_told(
     let memory = anonymous(node.agent().pid());
     let packets = node.metric("kubevirt_wol_agent_packets_total");
     let dropped = node.metric("kubevirt_wol_agent_kernel_dropped_packets_total");
-    println!(
+    eprintln!(
         "{rate} packets per second; read from both sockets: {packets}, dropped by the kernel: \
          {dropped}; the agent's own memory: {memory} KiB"
     );
