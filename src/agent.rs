@@ -18,7 +18,7 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::{runtime::Runtime, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -51,14 +51,12 @@ const THREADS: usize = 2;
 ///
 /// The options make no sense, or the privileges cannot be dropped.
 pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
-    if !args.insecure {
-        bail!(
-            "this version reports to managers without encryption only; allow that by --insecure \
-             or WOL_INSECURE=true, for the agents and the managers"
+    connect::Target::new(args)?;
+    if args.insecure {
+        tracing::warn!(
+            "sessions with managers are neither encrypted nor authenticated (--insecure)"
         );
     }
-    connect::endpoint(&args.manager)?;
-    tracing::warn!("sessions with managers are neither encrypted nor authenticated (--insecure)");
     let ports = match &*args.wol_ports {
         [] => Settings::DEFAULT_PORTS.into(),
         given => given.iter().copied().collect(),
@@ -99,7 +97,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let listeners = Listeners::start(ears, Arc::clone(&intake), listening, liveness.clone());
     let listeners = Arc::new(listeners);
     let session = Session {
-        endpoint: connect::endpoint(&args.manager)?,
+        target: connect::Target::new(&args)?,
         hello: pb::Hello {
             node_name: args.node_name,
             boot_id: fastrand::u64(1..),

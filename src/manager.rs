@@ -1,6 +1,8 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod accept;
 pub mod census;
+pub mod client_trust;
 pub mod config;
 pub mod daemon_set;
 pub mod directory;
@@ -24,13 +26,15 @@ pub mod sessions;
 pub mod start;
 pub mod status;
 pub mod throttle;
+pub mod tls_dir;
+pub mod transport;
 pub mod vm;
 pub mod waker;
 pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch as channel};
@@ -53,8 +57,8 @@ use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
 use leader::{Elector, Leadership};
 use legacy::Legacy;
-use metrics::Metrics;
-use options::Options;
+use metrics::{Metrics, TransportMetrics};
+use options::{Options, Protection};
 use pulse::Pulse;
 use reconcile::{Reconciler, Sources, Writer};
 use server::Server;
@@ -62,6 +66,7 @@ use service::Agents;
 use sessions::Sessions;
 use start::Starter;
 use status::DaemonSetSeen;
+use transport::{Keeping, Transport};
 use waker::{Forbidden, Freshness, Front, Tools, Waker};
 use watch::Watch;
 
@@ -75,13 +80,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// The options make no sense, no cluster is configured, a port is taken, or a part of the manager
 /// failed. An API server that does not answer is no error: the manager waits for it, not ready.
 pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<()> {
-    if !args.insecure {
-        bail!(
-            "this version accepts agents only without encryption and without knowing who they \
-             are; where that is acceptable, say so with --insecure (WOL_INSECURE=true)"
-        );
-    }
-    tracing::warn!("agents are accepted without encryption, and without knowing who they are");
+    // Said before anything is opened.
+    Options::try_from(args.clone())?;
     let grpc = TcpListener::bind(args.grpc_bind).await.with_context(|| {
         format!(
             "cannot listen on {} for agents; choose another address with --grpc-bind",
@@ -107,7 +107,9 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    Manager::new(&options, client, grpc, token).run(admin).await
+    let plaintext = transport::bind_plaintext(&options).await?;
+    let manager = Manager::new(&options, client, (grpc, plaintext), token)?;
+    manager.run(admin).await
 }
 
 /// What writes the status of the configs, on the leader.
@@ -179,6 +181,7 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
+    transport: Keeping,
     leading: Leading,
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
@@ -186,11 +189,18 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(options: &Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
+    fn new(
+        options: &Options,
+        client: Client,
+        (grpc, plaintext): (TcpListener, Option<TcpListener>),
+        token: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let mut registry = telemetry::registry();
         let client = cluster::counted(client, &mut registry);
         let metrics = Metrics::new(&mut registry);
-        metrics.insecure.set(i64::from(options.insecure));
+        let insecure = options.protection == Protection::Insecure;
+        metrics.insecure.set(i64::from(insecure));
+        let transport = Transport::new(&options.protection, TransportMetrics::new(&mut registry))?;
         let (readiness, liveness) = (Readiness::default(), Liveness::default());
         let listed = ["the list of virtual machines", "the list of WolConfigs"]
             .map(|name| readiness.gate(name));
@@ -231,7 +241,8 @@ impl Manager {
             forbidden: waker.forbidden(),
         };
         let leading = Leading::new(options, &watch, others, &mut registry);
-        Self {
+        let (server, transport) = server((grpc, plaintext), transport, agents, &readiness);
+        Ok(Self {
             registry,
             scribe,
             watch,
@@ -242,11 +253,12 @@ impl Manager {
             leading,
             daemon_set: options.daemon_set.clone(),
             last_wakes,
-            server: server(grpc, agents, &readiness),
+            server,
+            transport,
             readiness,
             liveness,
             token,
-        }
+        })
     }
 
     async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
@@ -295,6 +307,7 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
+        self.transport.spawn(&mut tasks, &token, heart);
         let waker = self.waker.run(token, heart("waker"));
         tasks.spawn("waker", holding(guard.clone(), waker));
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
@@ -319,16 +332,24 @@ fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>)
     (waker, Arc::new(front))
 }
 
-fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Server {
-    Server {
-        listener,
+fn server(
+    (grpc, plaintext): (TcpListener, Option<TcpListener>),
+    transport: Transport,
+    agents: Agents,
+    readiness: &Readiness,
+) -> (Server, Keeping) {
+    let legacy = Legacy {
+        reports: agents.reports.clone(),
+        metrics: agents.metrics.clone(),
+        readiness: readiness.clone(),
+        token: agents.token.clone(),
+    };
+    let server = Server {
         serving: readiness.gate("the listener for agents"),
-        legacy: Legacy {
-            reports: agents.reports.clone(),
-            metrics: agents.metrics.clone(),
-            readiness: readiness.clone(),
-            token: agents.token.clone(),
-        },
+        certificate: transport.certificate(readiness),
+        acceptor: transport.acceptor(grpc),
+        legacy: legacy.clone(),
         agents,
-    }
+    };
+    (server, transport.keeping(plaintext, legacy))
 }

@@ -13,6 +13,7 @@ use prometheus_client::{
 };
 
 use super::ring;
+pub use super::connect::Failure;
 use crate::{
     frame::FrameRejection,
     packet::Rejection,
@@ -168,6 +169,11 @@ struct InvalidLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabel {
+    reason: Word<Failure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LossLabel {
     reason: Word<Loss>,
 }
@@ -194,6 +200,7 @@ pub struct Metrics {
     invalid: Family<InvalidLabel, Counter>,
     kernel_drops: Family<SocketLabel, Counter>,
     lost: Family<LossLabel, Counter>,
+    unconnected: Family<FailureLabel, Counter>,
     answers: Family<AnswerLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     /// Keys that left the dedup window before their time.
@@ -254,6 +261,11 @@ impl Metrics {
             self.reconnects.clone(),
         );
         r.register(
+            "connection_failures",
+            "Sessions that could not be had, or broke, by reason",
+            self.unconnected.clone(),
+        );
+        r.register(
             "session_connected",
             "1 while a manager has welcomed this agent",
             self.session_connected.clone(),
@@ -291,6 +303,9 @@ impl Metrics {
         for reason in [Loss::Overflow, Loss::Stale].map(Word) {
             drop(self.lost.get_or_create(&LossLabel { reason }));
         }
+        for reason in Failure::ALL.map(Word) {
+            drop(self.unconnected.get_or_create(&FailureLabel { reason }));
+        }
         for socket in [Socket::Raw, Socket::Udp].map(Word) {
             drop(self.kernel_drops.get_or_create(&SocketLabel { socket }));
         }
@@ -323,6 +338,13 @@ impl Metrics {
     pub fn lost(&self, loss: Loss) {
         let reason = Word(loss);
         self.lost.get_or_create(&LossLabel { reason }).inc();
+    }
+
+    /// Counts a session that could not be had, or broke.
+    pub fn unconnected(&self, failure: Failure) {
+        let reason = Word(failure);
+        let counter = self.unconnected.get_or_create(&FailureLabel { reason });
+        counter.inc();
     }
 
     /// Counts an answer.

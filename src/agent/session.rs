@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 use anyhow::{Context as _, bail};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::Streaming;
 
 use super::{
-    connect::{Backoff, CONNECT_TIMEOUT},
+    connect::{Backoff, CONNECT_TIMEOUT, Failure, Target},
     intake::Intake,
     listeners::Listeners,
 };
@@ -47,7 +47,7 @@ const MAX_PORTS: usize = 64;
 
 /// What a session works with.
 pub(super) struct Session {
-    pub(super) endpoint: Endpoint,
+    pub(super) target: Target,
     pub(super) hello: pb::Hello,
     pub(super) intake: Arc<Intake>,
     pub(super) listeners: Arc<Listeners>,
@@ -86,6 +86,7 @@ impl Session {
     /// Connects again and again.
     pub(super) async fn keep(&self) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut last = None;
         loop {
             self.heart.beat();
             let mut welcomed = None;
@@ -99,7 +100,10 @@ impl Session {
                 End::Dismissed(pause) => pause.max(backoff.next()),
                 End::Broken(error) => {
                     let pause = backoff.next();
-                    self.complain(&error, backoff.attempts.is_power_of_two());
+                    let failure = Failure::of(&error);
+                    self.intake.metrics().unconnected(failure);
+                    let new = last.replace(failure) != Some(failure);
+                    self.complain(&error, new || backoff.attempts.is_power_of_two());
                     pause
                 }
             };
@@ -110,7 +114,7 @@ impl Session {
 
     /// A long outage is told less and less often.
     fn complain(&self, error: &anyhow::Error, news: bool) {
-        let manager = self.endpoint.uri();
+        let manager = self.target.uri();
         if news {
             tracing::warn!(%manager, "no session with a manager, trying on: {error:#}");
         } else {
@@ -223,7 +227,7 @@ impl Session {
         outgoing: &mpsc::Sender<AgentMessage>,
         messages: mpsc::Receiver<AgentMessage>,
     ) -> anyhow::Result<Streaming<ManagerMessage>> {
-        let channel = self.endpoint.connect().await.context("cannot connect")?;
+        let channel = self.target.connect().await?;
         outgoing
             .send(from_agent(FromAgent::Hello(self.hello.clone())))
             .await?;
