@@ -27,7 +27,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::{ServiceExt as _, service_fn};
 
-pub(super) use failure::Failure;
+pub use failure::Failure;
 use failure::Refusal;
 
 use crate::{

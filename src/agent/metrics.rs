@@ -12,8 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::ring;
 pub use super::connect::Failure;
+use super::ring;
 use crate::{
     frame::FrameRejection,
     packet::Rejection,
