@@ -1,6 +1,7 @@
 //! Owns where the agent connects to, and how patiently.
 
 mod failure;
+mod fate;
 
 use std::{
     future::ready,
@@ -10,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{
@@ -29,6 +29,8 @@ use tower::{ServiceExt as _, service_fn};
 
 pub use failure::Failure;
 use failure::Refusal;
+pub(super) use fate::Fate;
+use fate::Kept;
 
 use crate::{
     UsageError,
@@ -98,16 +100,24 @@ impl Target {
         &self.uri
     }
 
-    /// Connects, once: a channel that is broken stays so.
-    pub(super) async fn connect(&self) -> anyhow::Result<Channel> {
+    /// Connects, once: a channel that is broken stays so, and its fate says why.
+    pub(super) async fn connect(&self) -> anyhow::Result<(Channel, Fate)> {
         // Read before anything is sent: without a bundle nobody is asked for anything.
         let connector = self.tls.as_ref().map(Tls::connector).transpose()?;
         let stream = dial(self.uri()).await?;
+        let fate = Fate::default();
         let stream: Box<dyn Bytes> = match (&self.tls, connector) {
-            (Some(tls), Some(connector)) => Box::new(tls.encrypt(&connector, stream).await?),
+            (Some(tls), Some(connector)) => {
+                let bytes = tls.encrypt(&connector, stream).await?;
+                let fate = fate.clone();
+                Box::new(Kept { bytes, fate })
+            }
             _ => Box::new(stream),
         };
-        self.speak(stream).await.context("cannot speak HTTP/2")
+        let channel = self.speak(stream).await;
+        let channel =
+            channel.map_err(|error| fate.explain(error.context("cannot speak HTTP/2")))?;
+        Ok((channel, fate))
     }
 
     /// Speaks HTTP/2 over what is connected.

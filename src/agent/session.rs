@@ -227,13 +227,14 @@ impl Session {
         outgoing: &mpsc::Sender<AgentMessage>,
         messages: mpsc::Receiver<AgentMessage>,
     ) -> anyhow::Result<Streaming<ManagerMessage>> {
-        let channel = self.target.connect().await?;
+        let (channel, fate) = self.target.connect().await?;
         outgoing
             .send(from_agent(FromAgent::Hello(self.hello.clone())))
             .await?;
         let response = AgentServiceClient::new(channel)
             .session(ReceiverStream::new(messages))
             .await
+            .map_err(|error| fate.explain(error))
             .context("the manager refused the session")?;
         let mut incoming = response.into_inner();
         let first = incoming.message().await.context("no welcome")?;

@@ -243,9 +243,13 @@ pub(crate) async fn agents_without_a_good_client_certificate_stay_out(c: &Cluste
         (agent(node, &manager, &bundle, &flags), own)
     };
     let without = agent("none", &manager, &bundle, &[]);
-    without.complains("CertificateRequired", "refused").await;
+    without
+        .complains("takes only agents with a client certificate", "refused")
+        .await;
     let (stranger, _own) = with("stranger", &foreign);
-    stranger.complains("UnknownCA", "refused").await;
+    stranger
+        .complains("does not take the client certificate", "refused")
+        .await;
     let (good, _own) = with("node-1", &ours);
     good.agent.configured();
     assert!(handshakes(&manager, "bad-certificate") >= 2.0);

@@ -51,15 +51,8 @@ impl Failure {
 
     /// Why a session failed that got as far as a connection, or not.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
-        // TLS 1.3 tells a client what is wrong with its certificate after the handshake, and
-        // HTTP/2 passes that on as text only.
-        let alert = || {
-            let mut chain = error.chain();
-            chain.any(|cause| cause.to_string().contains("received fatal alert"))
-        };
         match error.downcast_ref::<Refusal>() {
             Some(refusal) => refusal.failure,
-            None if alert() => Self::Refused,
             None => Self::Session,
         }
     }
@@ -134,14 +127,7 @@ impl Refusal {
                 Failure::NoTls,
                 "the manager speaks no TLS: is it run with --insecure, and is this its port for agents?",
             ),
-            Some(rustls::Error::AlertReceived(AlertDescription::AccessDenied)) => Self::new(
-                Failure::Refused,
-                "the manager has no serving certificate yet; its log says what it waits for",
-            ),
-            Some(rustls::Error::AlertReceived(alert)) => Self::new(
-                Failure::Refused,
-                format!("the manager broke off the TLS handshake: {alert:?}"),
-            ),
+            Some(rustls::Error::AlertReceived(alert)) => Self::alert(*alert),
             Some(reason) => Self::new(
                 Failure::BadCertificate,
                 format!("the TLS handshake failed: {reason}"),
@@ -151,6 +137,31 @@ impl Refusal {
                 format!("the connection broke during the TLS handshake: {error}"),
             ),
         }
+    }
+
+    /// The manager ended the connection in TLS.
+    pub(super) fn alert(alert: AlertDescription) -> Self {
+        let message = match alert {
+            AlertDescription::AccessDenied => {
+                "the manager has no serving certificate yet; its log says what it waits for".into()
+            }
+            AlertDescription::CertificateRequired => {
+                "the manager takes only agents with a client certificate; name one with \
+                 --client-tls-dir"
+                    .into()
+            }
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError => format!(
+                "the manager does not take the client certificate of --client-tls-dir ({alert:?}); \
+                 compare who signed it with ca.crt of the manager's --tls-dir"
+            ),
+            other => format!("the manager ended the connection in TLS: {other:?}"),
+        };
+        Self::new(Failure::Refused, message)
     }
 
     fn certificate(reason: &CertificateError, name: &str, bundle: &str) -> Self {

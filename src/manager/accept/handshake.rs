@@ -26,7 +26,7 @@ const TLS_HANDSHAKE: u8 = 22;
 const FAREWELL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x25\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cthis manager speaks only TLS.";
 
-/// It gets this long to read that …
+/// A client that is turned away gets this long to read why …
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// … and what it sends until then is read up to so many bytes.
 const MAX_REST: u64 = 16 * 1_024;
@@ -87,8 +87,14 @@ async fn encrypt(
     address: SocketAddr,
     config: Arc<ServerConfig>,
 ) -> Result<(Box<dyn Bytes>, Transport), Failure> {
-    let accepted = TlsAcceptor::from(config).accept(stream).await;
-    let stream = accepted.map_err(|error| failure(address, &error))?;
+    let accepted = TlsAcceptor::from(config).accept(stream);
+    let stream = match accepted.into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            linger(stream).await;
+            return Err(failure(address, &error));
+        }
+    };
     let certificates = stream.get_ref().1.peer_certificates();
     let transport = Transport::Tls(certificates.map(Into::into));
     Ok((Box::new(stream), transport))
@@ -97,15 +103,10 @@ async fn encrypt(
 /// Tells a client that speaks no TLS why it is not served, in the words of HTTP/2, if it takes
 /// them.
 async fn dismiss(mut stream: TcpStream, address: SocketAddr) -> Failure {
-    let told = async {
-        stream.write_all(FAREWELL).await?;
-        stream.shutdown().await?;
-        // An unread rest would make the kernel cut off our words.
-        let mut rest = stream.take(MAX_REST);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
-    };
-    // What the client makes of it, or whether it is there at all, is its own affair.
+    // Whether it takes them is its own affair.
+    let told = stream.write_all(FAREWELL);
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, told).await;
+    linger(stream).await;
     Failure {
         outcome: Handshake::Plaintext,
         message: format!(
@@ -113,6 +114,18 @@ async fn dismiss(mut stream: TcpStream, address: SocketAddr) -> Failure {
              implementation, for which there is --legacy-plaintext-bind"
         ),
     }
+}
+
+/// Ends a connection so that our last words arrive: what is unread would make the kernel take them
+/// back.
+async fn linger(mut stream: TcpStream) {
+    let end = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(MAX_REST);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // A client that is gone already is as good.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, end).await;
 }
 
 fn failure(address: SocketAddr, error: &io::Error) -> Failure {
