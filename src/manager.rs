@@ -73,6 +73,9 @@ use watch::Watch;
 /// A task that has not taken a turn for so long hangs; each takes one every few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
+/// What readiness waits for before anything can be woken.
+const LISTS: [&str; 2] = ["the list of virtual machines", "the list of WolConfigs"];
+
 /// Serves agents until `token` is cancelled.
 ///
 /// # Errors
@@ -197,13 +200,9 @@ impl Manager {
     ) -> anyhow::Result<Self> {
         let mut registry = telemetry::registry();
         let client = cluster::counted(client, &mut registry);
-        let metrics = Metrics::new(&mut registry);
-        let insecure = options.protection == Protection::Insecure;
-        metrics.insecure.set(i64::from(insecure));
-        let transport = Transport::new(&options.protection, TransportMetrics::new(&mut registry))?;
+        let (metrics, transport) = reached(options, &mut registry)?;
         let (readiness, liveness) = (Readiness::default(), Liveness::default());
-        let listed = ["the list of virtual machines", "the list of WolConfigs"]
-            .map(|name| readiness.gate(name));
+        let listed = LISTS.map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
         let watch = Watch::new(
@@ -313,6 +312,15 @@ impl Manager {
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
         tasks.join().await
     }
+}
+
+/// What is counted, and how agents reach the manager.
+fn reached(options: &Options, registry: &mut Registry) -> anyhow::Result<(Metrics, Transport)> {
+    let metrics = Metrics::new(registry);
+    let insecure = options.protection == Protection::Insecure;
+    metrics.insecure.set(i64::from(insecure));
+    let transport = Transport::new(&options.protection, TransportMetrics::new(registry))?;
+    Ok((metrics, transport))
 }
 
 /// Drops `guard` when `task` has ended.

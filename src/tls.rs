@@ -203,3 +203,65 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemT
     let system = |time: UnixTime| SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
     Some((system(from), system(not_after)))
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType, date_time_ymd};
+
+    use super::*;
+
+    fn issue(names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::default();
+        let name = |name: &&str| SanType::DnsName((*name).try_into().unwrap());
+        params.subject_alt_names = names.iter().map(name).collect();
+        params.not_before = date_time_ymd(2_020, 1, 1);
+        params.not_after = date_time_ymd(2_021, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap(), key)
+    }
+
+    #[test]
+    fn a_client_is_called_by_the_first_dns_name_that_is_no_pattern() {
+        for (names, name) in [
+            (&["node-1", "node-2"][..], Some("node-1")),
+            (&["*.example.org", "node-2"], Some("node-2")),
+            (&["*.example.org"], None),
+            (&[], None),
+        ] {
+            let (certificate, _) = issue(names);
+            assert_eq!(client_name(certificate.der()).as_deref(), name, "{names:?}");
+        }
+        assert_eq!(client_name(&CertificateDer::from(vec![1, 2, 3])), None);
+    }
+
+    #[test]
+    fn the_times_of_a_certificate_are_read() {
+        let (certificate, _) = issue(&["node-1"]);
+        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let (from, until) = validity(certificate.der()).unwrap();
+        assert_eq!(seconds(from).as_secs(), 1_577_836_800);
+        assert_eq!(seconds(until).as_secs(), 1_609_459_200);
+    }
+
+    #[test]
+    fn what_is_wrong_with_files_is_named() {
+        let directory = Path::new("/tls");
+        let ((one, key), (_, other)) = (issue(&["a"]), issue(&["b"]));
+        let error = |pem: &str, key: &str| {
+            let certified = certified(directory, pem.as_bytes(), key.as_bytes());
+            certified.err().map(|error| error.to_string())
+        };
+        let (pem, key) = (one.pem(), key.serialize_pem());
+        assert_eq!(error(&pem, &key), None);
+        for (pem, key, words) in [
+            ("", &*key, "/tls/tls.crt is empty"),
+            ("text", &key, "/tls/tls.crt holds no certificate"),
+            (&pem, " ", "/tls/tls.key is empty"),
+            (&pem, &pem, "/tls/tls.key holds no private key"),
+            (&pem, &other.serialize_pem(), "does not belong"),
+        ] {
+            let error = error(pem, key).unwrap();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

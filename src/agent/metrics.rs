@@ -256,6 +256,21 @@ impl Metrics {
             self.capped_packets.clone(),
         );
         r.register(
+            "unsettled_events",
+            "Events that wait for their final answer",
+            self.unsettled.clone(),
+        );
+        r.register(
+            "unsettled_events_capacity",
+            "Events that can wait at once; one more makes the least promising give way",
+            ConstGauge::new(i64::try_from(ring::CAPACITY).unwrap_or(i64::MAX)),
+        );
+        self.register_sessions(r);
+        self.start_at_zero();
+    }
+
+    fn register_sessions(&self, r: &mut Registry) {
+        r.register(
             "reconnects",
             "Attempts to connect to a manager after the first",
             self.reconnects.clone(),
@@ -270,17 +285,6 @@ impl Metrics {
             "1 while a manager has welcomed this agent",
             self.session_connected.clone(),
         );
-        r.register(
-            "unsettled_events",
-            "Events that wait for their final answer",
-            self.unsettled.clone(),
-        );
-        r.register(
-            "unsettled_events_capacity",
-            "Events that can wait at once; one more makes the least promising give way",
-            ConstGauge::new(i64::try_from(ring::CAPACITY).unwrap_or(i64::MAX)),
-        );
-        self.start_at_zero();
     }
 
     fn start_at_zero(&self) {

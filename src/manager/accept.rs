@@ -135,7 +135,7 @@ impl Acceptor {
 
     fn begin(&mut self, stream: TcpStream) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.metrics.began(Handshake::Full);
+            let _ = self.metrics.began(Handshake::Full);
             return;
         };
         let protocol = self.protocol.clone();
@@ -151,7 +151,7 @@ impl Acceptor {
     fn ended(&self, ended: Result<Connection, Failure>) -> Option<Connection> {
         match ended {
             Ok(connection) => {
-                self.metrics.began(Handshake::Accepted);
+                let _ = self.metrics.began(Handshake::Accepted);
                 Some(connection)
             }
             Err(Failure { outcome, message }) => {

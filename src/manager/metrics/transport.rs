@@ -138,6 +138,7 @@ impl TransportMetrics {
     }
 
     /// Counts the beginning of a connection; tells how many began like this.
+    #[must_use]
     pub fn began(&self, outcome: Handshake) -> u64 {
         let outcome = Word(outcome);
         self.handshakes.get_or_create(&Began { outcome }).inc() + 1
