@@ -105,7 +105,7 @@ impl Target {
         // Read before anything is sent: without a bundle nobody is asked for anything.
         let connector = self.tls.as_ref().map(Tls::connector).transpose()?;
         let stream = dial(self.uri()).await?;
-        let fate = Fate::default();
+        let fate = Fate::new(self.tls.is_none());
         let stream: Box<dyn Bytes> = match (&self.tls, connector) {
             (Some(tls), Some(connector)) => {
                 let bytes = tls.encrypt(&connector, stream).await?;

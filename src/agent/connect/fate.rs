@@ -15,14 +15,33 @@ use super::failure::Refusal;
 
 /// The alert by which the manager ended the connection, if it did.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fate(Arc<OnceLock<AlertDescription>>);
+pub(crate) struct Fate {
+    alert: Arc<OnceLock<AlertDescription>>,
+    /// Whether the connection is not encrypted.
+    plain: bool,
+}
 
 impl Fate {
+    /// Of a connection that has just been opened.
+    pub(super) fn new(plain: bool) -> Self {
+        Self {
+            plain,
+            ..Self::default()
+        }
+    }
+
     /// Why the connection failed: the alert where there was one, else what is known above.
     pub(crate) fn explain(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        match self.0.get() {
+        let error = error.into();
+        match self.alert.get() {
             Some(alert) => Refusal::alert(*alert).into(),
-            None => error.into(),
+            // The connection broke; a manager's own answer has no source. Whether its words came
+            // through is a matter of luck in HTTP/2.
+            None if self.plain && error.source().is_some() => error.context(
+                "the connection broke before there was a session; if the manager speaks only TLS, \
+                 leave out --insecure",
+            ),
+            None => error,
         }
     }
 }
@@ -40,7 +59,7 @@ impl<T> Kept<T> {
             && let Some(rustls::Error::AlertReceived(alert)) = reason.downcast_ref()
         {
             // The first one counts.
-            let _ = self.fate.0.set(*alert);
+            let _ = self.fate.alert.set(*alert);
         }
         result
     }
