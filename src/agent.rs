@@ -21,7 +21,7 @@ mod udp;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::{runtime::Runtime, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -57,14 +57,12 @@ const THREADS: usize = 2;
 ///
 /// The options make no sense, or the privileges cannot be dropped.
 pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
-    if !args.insecure {
-        bail!(
-            "this version reports to managers without encryption only; allow that by --insecure \
-             or WOL_INSECURE=true, for the agents and the managers"
+    connect::Target::new(args)?;
+    if args.insecure {
+        tracing::warn!(
+            "sessions with managers are neither encrypted nor authenticated (--insecure)"
         );
     }
-    connect::endpoint(&args.manager)?;
-    tracing::warn!("sessions with managers are neither encrypted nor authenticated (--insecure)");
     let ports = match &*args.wol_ports {
         [] => Settings::DEFAULT_PORTS.into(),
         given => given.iter().copied().collect(),
@@ -105,9 +103,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let listeners = Listeners::start(ears, Arc::clone(&intake), listening, liveness.clone());
     let listeners = Arc::new(listeners);
     let session = Session {
-        endpoint: connect::endpoint(&args.manager)?,
-        // `--insecure` is the only way as yet.
-        protected: false,
+        target: connect::Target::new(&args)?,
         credentials: Credentials::new(args.token_file),
         hello: pb::Hello {
             node_name: args.node_name,

@@ -59,12 +59,12 @@ pub enum Command {
     Send(SendArgs),
 }
 
-/// By what agents prove who they are.
+/// How agents prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AgentAuth {
-    /// By the service account token of their pod.
+    /// By a token of their service account, bound to their pod.
     Token,
-    /// By a client certificate, which names their node.
+    /// By a client certificate, whose first DNS name is the node's.
     Certificate,
 }
 
@@ -91,14 +91,26 @@ pub struct ManagerArgs {
     /// can then wake any virtual machine that a WolConfig makes wakeable.
     #[arg(long, env = "WOL_INSECURE")]
     pub insecure: bool,
-    /// By what agents prove who they are: the service account tokens of their pods, or client
-    /// certificates.
+    /// Serve agents with the certificate in this directory (tls.crt, tls.key), from cert-manager or
+    /// your own, instead of one of the managers' own authority. Changed files are taken over.
+    #[arg(long, env = "WOL_TLS_DIR", value_name = "DIRECTORY")]
+    pub tls_dir: Option<PathBuf>,
+    /// How often the files in --tls-dir are looked at.
+    #[arg(
+        long,
+        env = "WOL_TLS_RELOAD_INTERVAL",
+        default_value = "5s",
+        value_name = "TIME"
+    )]
+    pub tls_reload_interval: SignedDuration,
+    /// How agents prove who they are: by the service account tokens of their pods, or by client
+    /// certificates, of which those that an authority in ca.crt of --tls-dir has signed are good.
     #[arg(
         long,
         env = "WOL_AGENT_AUTH",
         value_enum,
         default_value = "token",
-        value_name = "MEANS"
+        value_name = "HOW"
     )]
     pub agent_auth: AgentAuth,
     /// For whom the tokens of the agents have to be; kubevirt-wol.<namespace> by default.
@@ -137,6 +149,11 @@ pub struct ManagerArgs {
         value_name = "NAME"
     )]
     pub banned_nodes: String,
+    /// Serve WOLService here in plaintext, too, to whoever connects, while agents of the original
+    /// implementation are being replaced. Such wakes are limited in number, and never satisfy
+    /// SecureOn.
+    #[arg(long, env = "WOL_LEGACY_PLAINTEXT_BIND", value_name = "ADDRESS:PORT")]
+    pub legacy_plaintext_bind: Option<SocketAddr>,
     /// The name of this replica; in a pod, its name.
     #[arg(long, env = "POD_NAME", default_value = "manager", value_name = "NAME")]
     pub replica_id: String,
@@ -286,6 +303,22 @@ pub struct AgentArgs {
     /// Report without encryption, to whoever answers.
     #[arg(long, env = "WOL_INSECURE")]
     pub insecure: bool,
+    /// The certificates of the authorities that sign the managers' certificates; read anew for each
+    /// connection.
+    #[arg(
+        long,
+        env = "WOL_CA_FILE",
+        default_value = "/var/run/secrets/kubevirt-wol/ca/ca.crt",
+        value_name = "FILE"
+    )]
+    pub ca_file: PathBuf,
+    /// The name that the managers' certificates have to be for. Without it: the host of --manager.
+    #[arg(long, env = "WOL_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Show managers the client certificate in this directory (tls.crt, tls.key); read anew for
+    /// each connection.
+    #[arg(long, env = "WOL_CLIENT_TLS_DIR", value_name = "DIRECTORY")]
+    pub client_tls_dir: Option<PathBuf>,
     /// Listen on these UDP ports only, whatever the managers ask for. Without it: 9 and 7 until a
     /// manager says which.
     #[arg(long = "wol-port", env = "WOL_PORT", value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]

@@ -1,6 +1,8 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod accept;
 pub mod census;
+pub mod client_trust;
 pub mod config;
 pub mod daemon_set;
 pub mod directory;
@@ -11,6 +13,7 @@ pub mod identity;
 pub mod intents;
 pub mod last_wake;
 pub mod leader;
+mod leading;
 pub mod legacy;
 pub mod marks;
 pub mod metrics;
@@ -26,6 +29,8 @@ pub mod service;
 pub mod sessions;
 pub mod start;
 pub mod status;
+pub mod tls_dir;
+pub mod transport;
 pub mod vm;
 pub mod wakeable_push;
 pub mod waker;
@@ -33,7 +38,7 @@ pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch as channel};
@@ -41,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Gate, Liveness, Readiness},
-    cli::{AgentAuth, ManagerArgs},
+    cli::ManagerArgs,
     cluster,
     settings::Settings,
     shutdown::Tasks,
@@ -50,28 +55,29 @@ use crate::{
 
 use config::Windows;
 use daemon_set::DaemonSetName;
-use dirty::Dirty;
 use events::{Events, Scribe};
-use identity::{Authenticator, Bans};
+use identity::Banned;
 use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
-use leader::{Elector, Leadership};
+use leading::{Leading, Others};
 use legacy::Legacy;
-use metrics::Metrics;
-use options::Options;
+use metrics::{Metrics, TransportMetrics};
+use options::{Options, Protection};
 use pulse::Pulse;
-use reconcile::{Reconciler, Sources, Writer};
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
 use start::Starter;
-use status::DaemonSetSeen;
+use transport::{Keeping, Transport};
 use wakeable_push::Collector;
-use waker::{Forbidden, Freshness, Front, Tools, Waker};
+use waker::{Freshness, Front, Tools, Waker};
 use watch::{Observer, Watch};
 
 /// A task that has not taken a turn for so long hangs; each takes one every few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// What readiness waits for before anything can be woken.
+const LISTS: [&str; 2] = ["the list of virtual machines", "the list of WolConfigs"];
 
 /// Serves agents until `token` is cancelled.
 ///
@@ -80,13 +86,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// The options make no sense, no cluster is configured, a port is taken, or a part of the manager
 /// failed. An API server that does not answer is no error: the manager waits for it, not ready.
 pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<()> {
-    if !args.insecure {
-        bail!(
-            "this version accepts agents only without encryption and without knowing who they \
-             are; where that is acceptable, say so with --insecure (WOL_INSECURE=true)"
-        );
-    }
-    tracing::warn!("agents are accepted without encryption, and without knowing who they are");
+    // Said before anything is opened.
+    Options::try_from(args.clone())?;
     let grpc = TcpListener::bind(args.grpc_bind).await.with_context(|| {
         format!(
             "cannot listen on {} for agents; choose another address with --grpc-bind",
@@ -112,67 +113,9 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    if options.agent_auth == AgentAuth::Certificate && !options.insecure {
-        bail!("this version cannot check client certificates; use --agent-auth token");
-    }
-    Manager::new(&options, client, grpc, token).run(admin).await
-}
-
-/// What writes the status of the configs, on the leader.
-struct Leading {
-    dirty: Arc<Dirty>,
-    daemon_set: channel::Sender<Option<DaemonSetSeen>>,
-    elector: Elector,
-    reconciler: Reconciler,
-}
-
-/// What the leader needs of the other parts.
-struct Others {
-    sessions: Arc<Sessions>,
-    events: Events,
-    listed: Vec<Gate>,
-    forbidden: Forbidden,
-}
-
-impl Leading {
-    fn new(
-        options: &Options,
-        watch: &Watch,
-        Others {
-            sessions,
-            events,
-            listed,
-            forbidden,
-        }: Others,
-        registry: &mut Registry,
-    ) -> Self {
-        let (client, directory) = (&watch.client, &watch.directory);
-        let dirty = Arc::new(Dirty::default());
-        let (daemon_set, seen) = channel::channel(None);
-        let (held, leadership) = Leadership::channel();
-        leadership.register(registry);
-        let writer = Writer::new(client.clone(), events, directory.clone());
-        writer.register(registry);
-        let sources = Sources {
-            directory: directory.clone(),
-            dirty: dirty.clone(),
-            in_force: watch.in_force.subscribe(),
-            kubevirt: watch.kubevirt.subscribe(),
-            stale: watch.stale.subscribe(),
-            passwords: watch.passwords.subscribe(),
-            daemon_set: seen,
-            forbidden,
-            sessions,
-            leadership,
-        };
-        let names = (&*options.daemon_set.namespace, &*options.replica);
-        Self {
-            dirty,
-            daemon_set,
-            elector: Elector::new(client.clone(), names, options.timing, listed, held),
-            reconciler: Reconciler::new(sources, writer),
-        }
-    }
+    let plaintext = transport::bind_plaintext(&options).await?;
+    let manager = Manager::new(&options, client, (grpc, plaintext), token)?;
+    manager.run(admin).await
 }
 
 /// All parts, connected with each other and not running yet.
@@ -188,6 +131,7 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
+    transport: Keeping,
     leading: Leading,
     collector: Collector,
     daemon_set: DaemonSetName,
@@ -196,44 +140,18 @@ struct Manager {
     token: CancellationToken,
 }
 
-/// What reads which nodes are banned.
-struct Banned {
-    bans: Bans,
-    config_map: (Client, String, String),
-    metrics: identity::Metrics,
-}
-
-impl Banned {
-    fn new(options: &Options, client: Client, registry: &mut Registry) -> Self {
-        let namespace = options.tokens.namespace.clone();
-        Self {
-            bans: Bans::default(),
-            config_map: (client, namespace, options.banned_nodes.clone()),
-            metrics: identity::Metrics::new(registry),
-        }
-    }
-
-    /// What decides who agents are.
-    fn authenticator(&self, options: &Options) -> Arc<Authenticator> {
-        let (bans, metrics) = (self.bans.clone(), self.metrics.clone());
-        let client = self.config_map.0.clone();
-        Arc::new(if options.insecure {
-            Authenticator::believing(bans, metrics)
-        } else {
-            Authenticator::tokens(client, &options.tokens, bans, metrics)
-        })
-    }
-}
-
 impl Manager {
-    fn new(options: &Options, client: Client, grpc: TcpListener, token: CancellationToken) -> Self {
+    fn new(
+        options: &Options,
+        client: Client,
+        (grpc, plaintext): (TcpListener, Option<TcpListener>),
+        token: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let mut registry = telemetry::registry();
         let client = cluster::counted(client, &mut registry);
-        let metrics = Metrics::new(&mut registry);
-        metrics.insecure.set(i64::from(options.insecure));
+        let (metrics, transport) = reached(options, &mut registry)?;
         let (readiness, liveness) = (Readiness::default(), Liveness::default());
-        let listed = ["the list of virtual machines", "the list of WolConfigs"]
-            .map(|name| readiness.gate(name));
+        let listed = LISTS.map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
         let alive = (liveness.clone(), token.clone());
@@ -255,7 +173,7 @@ impl Manager {
         let banned = Banned::new(options, client.clone(), &mut registry);
         let agents = Agents {
             replica,
-            authenticator: banned.authenticator(options),
+            authenticator: banned.authenticator(&options.protection, &transport),
             settings: pushed,
             wakeable: (wakeable, interval),
             reports,
@@ -272,7 +190,8 @@ impl Manager {
             forbidden: waker.forbidden(),
         };
         let leading = Leading::new(options, &watch, others, &mut registry);
-        Self {
+        let (server, transport) = server((grpc, plaintext), transport, agents, &readiness);
+        Ok(Self {
             registry,
             scribe,
             watch,
@@ -285,11 +204,12 @@ impl Manager {
             daemon_set: options.daemon_set.clone(),
             last_wakes,
             banned,
-            server: server(grpc, agents, &readiness),
+            server,
+            transport,
             readiness,
             liveness,
             token,
-        }
+        })
     }
 
     async fn run(self, admin: TcpListener) -> anyhow::Result<()> {
@@ -328,15 +248,8 @@ impl Manager {
             "last wakes",
             last_wakes.run(token.clone(), heart("last wakes")),
         );
-        let Banned {
-            bans,
-            config_map,
-            metrics,
-        } = self.banned;
-        tasks.spawn(
-            "banned nodes",
-            bans.watch(config_map, metrics, token.clone(), heart("banned nodes")),
-        );
+        let banned = self.banned.run(token.clone(), heart("banned nodes"));
+        tasks.spawn("banned nodes", banned);
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
         tasks.spawn(
@@ -361,11 +274,21 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
+        self.transport.spawn(&mut tasks, &token, heart);
         let waker = self.waker.run(token, heart("waker"));
         tasks.spawn("waker", holding(guard.clone(), waker));
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
         tasks.join().await
     }
+}
+
+/// What is counted, and how agents reach the manager.
+fn reached(options: &Options, registry: &mut Registry) -> anyhow::Result<(Metrics, Transport)> {
+    let metrics = Metrics::new(registry);
+    let insecure = options.protection == Protection::Insecure;
+    metrics.insecure.set(i64::from(insecure));
+    let transport = Transport::new(&options.protection, TransportMetrics::new(registry))?;
+    Ok((metrics, transport))
 }
 
 /// Drops `guard` when `task` has ended.
@@ -397,17 +320,25 @@ fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>)
     (waker, Arc::new(front))
 }
 
-fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Server {
-    Server {
-        listener,
+fn server(
+    (grpc, plaintext): (TcpListener, Option<TcpListener>),
+    transport: Transport,
+    agents: Agents,
+    readiness: &Readiness,
+) -> (Server, Keeping) {
+    let legacy = Legacy {
+        authenticator: agents.authenticator.clone(),
+        reports: agents.reports.clone(),
+        metrics: agents.metrics.clone(),
+        readiness: readiness.clone(),
+        token: agents.token.clone(),
+    };
+    let server = Server {
         serving: readiness.gate("the listener for agents"),
-        legacy: Legacy {
-            authenticator: agents.authenticator.clone(),
-            reports: agents.reports.clone(),
-            metrics: agents.metrics.clone(),
-            readiness: readiness.clone(),
-            token: agents.token.clone(),
-        },
+        certificate: transport.certificate(readiness),
+        acceptor: transport.acceptor(grpc),
+        legacy: legacy.clone(),
         agents,
-    }
+    };
+    (server, transport.keeping(plaintext, legacy))
 }

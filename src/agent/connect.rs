@@ -1,10 +1,42 @@
 //! Owns where the agent connects to, and how patiently.
 
-use std::time::Duration;
+mod failure;
+mod fate;
 
-use tonic::transport::Endpoint;
+use std::{
+    future::ready,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::UsageError;
+use http::Uri;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::{
+    ClientConfig,
+    pki_types::ServerName,
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::TLS13,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+use tower::{ServiceExt as _, service_fn};
+
+pub use failure::Failure;
+use failure::Refusal;
+pub(super) use fate::Fate;
+use fate::Kept;
+
+use crate::{
+    UsageError,
+    cli::AgentArgs,
+    tls::{self, FileError},
+};
 
 /// A manager that does not answer within this time is taken as not there.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,32 +47,186 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 /// The first and the longest time between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Reads the address of a manager: `host:port`, or a whole `http://` URL.
-///
-/// # Errors
-///
-/// It is neither.
-pub(super) fn endpoint(manager: &str) -> Result<Endpoint, UsageError> {
+/// Where the managers are, and how a connection to them is protected.
+pub(super) struct Target {
+    uri: Uri,
+    endpoint: Endpoint,
+    /// None with `--insecure`.
+    tls: Option<Tls>,
+}
+
+/// Bytes in both directions.
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// What is needed to check a manager, and to be checked by it.
+struct Tls {
+    server_name: ServerName<'static>,
+    ca_file: PathBuf,
+    client_dir: Option<PathBuf>,
+}
+
+impl Target {
+    /// Reads the command line: `host:port`, or a whole URL.
+    ///
+    /// # Errors
+    ///
+    /// It is neither, or does not go with the other options.
+    pub(super) fn new(args: &AgentArgs) -> Result<Self, UsageError> {
+        let scheme = if args.insecure { "http" } else { "https" };
+        let uri = uri(&args.manager, scheme)?;
+        let tls = if args.insecure {
+            None
+        } else {
+            Some(Tls {
+                server_name: server_name(args, &uri)?,
+                ca_file: args.ca_file.clone(),
+                client_dir: args.client_tls_dir.clone(),
+            })
+        };
+        // What tonic is to dial: were it https, tonic would want to encrypt by itself.
+        let endpoint = Endpoint::from_static("http://manager")
+            .origin(uri.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
+            .keep_alive_while_idle(true);
+        Ok(Self { uri, endpoint, tls })
+    }
+
+    /// Whether connections are encrypted, and the manager proves to be one.
+    pub(super) fn is_protected(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// For messages.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Connects, once: a channel that is broken stays so, and its fate says why.
+    pub(super) async fn connect(&self) -> anyhow::Result<(Channel, Fate)> {
+        // Read before anything is sent: without a bundle nobody is asked for anything.
+        let connector = self.tls.as_ref().map(Tls::connector).transpose()?;
+        let stream = dial(self.uri()).await?;
+        let fate = Fate::new(self.tls.is_none());
+        let stream: Box<dyn Bytes> = match (&self.tls, connector) {
+            (Some(tls), Some(connector)) => {
+                let bytes = tls.encrypt(&connector, stream).await?;
+                let fate = fate.clone();
+                Box::new(Kept { bytes, fate })
+            }
+            _ => Box::new(stream),
+        };
+        let channel = self.speak(stream).await;
+        let channel =
+            channel.map_err(|error| fate.explain(error.context("cannot speak HTTP/2")))?;
+        Ok((channel, fate))
+    }
+
+    /// Speaks HTTP/2 over what is connected.
+    async fn speak(&self, stream: Box<dyn Bytes>) -> anyhow::Result<Channel> {
+        let mut stream = Some(TokioIo::new(stream));
+        let connector = service_fn(move |_: Uri| {
+            let stream = stream.take();
+            ready(stream.ok_or_else(|| io::Error::other("the connection has ended")))
+        });
+        Ok(self.endpoint.connect_with_connector(connector).await?)
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    fn connector(&self) -> Result<TlsConnector, Refusal> {
+        let bundle = tls::read(&self.ca_file);
+        let roots = bundle.and_then(|pem| tls::roots(&self.ca_file, &pem));
+        let roots = roots.map_err(|error| Refusal::bundle(&error))?;
+        let unusable =
+            |error: rustls::Error| Refusal::new(Failure::BadCertificate, error.to_string());
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unusable)?
+            .with_root_certificates(roots);
+        let mut config = match &self.client_dir {
+            None => builder.with_no_client_auth(),
+            Some(directory) => {
+                let own = client_certificate(directory);
+                let own = own.map_err(|error| Refusal::client_certificate(&error))?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    async fn encrypt(
+        &self,
+        connector: &TlsConnector,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Refusal> {
+        let connected = connector.connect(self.server_name.clone(), stream).await;
+        connected.map_err(|error| {
+            let name = self.server_name.to_str();
+            Refusal::handshake(&error, &name, &self.ca_file)
+        })
+    }
+}
+
+fn client_certificate(directory: &Path) -> Result<CertifiedKey, FileError> {
+    let certificate = tls::read(&directory.join(tls::CERTIFICATE))?;
+    let key = tls::read(&directory.join(tls::KEY))?;
+    tls::certified(directory, &certificate, &key)
+}
+
+/// Opens a TCP connection to any of the addresses of a host.
+async fn dial(uri: &Uri) -> Result<TcpStream, Refusal> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let stream = connector.oneshot(uri.clone()).await;
+    let stream = stream.map_err(|error| Refusal::unreachable(&error))?;
+    Ok(stream.into_inner())
+}
+
+/// Reads the address of a manager; `scheme` is the one that it has to have.
+fn uri(manager: &str, scheme: &str) -> Result<Uri, UsageError> {
     let url = if manager.contains("://") {
         manager.to_owned()
     } else {
-        format!("http://{manager}")
+        format!("{scheme}://{manager}")
     };
-    let usable = |endpoint: &Endpoint| {
-        let uri = endpoint.uri();
-        uri.scheme_str() == Some("http") && uri.port_u16().is_some()
-    };
-    let endpoint = Endpoint::from_shared(url).ok().filter(usable);
-    let endpoint = endpoint.ok_or_else(|| {
+    let uri: Option<Uri> = url.parse().ok();
+    let usable = |uri: &Uri| uri.port_u16().is_some() && uri.host().is_some();
+    let error = |why: &str| UsageError::new(format!("--manager {manager:?} {why}"));
+    let uri = uri
+        .filter(usable)
+        .ok_or_else(|| error("is not of the form host:port or https://host:port"))?;
+    match (uri.scheme_str(), scheme) {
+        (Some(given), wanted) if given == wanted => Ok(uri),
+        (Some("http"), _) => Err(error(
+            "is not encrypted, which has to be allowed by --insecure; else write host:port or \
+             https://host:port",
+        )),
+        (Some("https"), _) => Err(error(
+            "is encrypted, which --insecure is not; leave out --insecure, or write host:port or \
+             http://host:port",
+        )),
+        _ => Err(error("is not of the form host:port or https://host:port")),
+    }
+}
+
+fn server_name(args: &AgentArgs, uri: &Uri) -> Result<ServerName<'static>, UsageError> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = args.server_name.as_deref().unwrap_or(host).to_owned();
+    ServerName::try_from(name.clone()).map_err(|_| {
         UsageError::new(format!(
-            "--manager {manager:?} is not of the form host:port or http://host:port"
+            "{name:?} is neither a DNS name nor an IP address; name what the managers' certificates \
+             are for with --server-name"
         ))
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
-        .keep_alive_while_idle(true))
+    })
 }
 
 /// Doubles from 100 ms to 5 s, and takes a random share of that, so that the agents of a cluster do
@@ -66,25 +252,35 @@ mod tests {
 
     #[test]
     fn a_manager_is_named_by_host_and_port_or_by_url() {
-        for good in [
-            "kubevirt-wol-grpc.kubevirt-wol-system.svc:9090",
-            "127.0.0.1:9090",
-            "[::1]:9090",
-            "http://manager:9090",
+        for (good, scheme) in [
+            ("kubevirt-wol-grpc.kubevirt-wol-system.svc:9090", "https"),
+            ("127.0.0.1:9090", "https"),
+            ("[::1]:9090", "http"),
+            ("http://manager:9090", "http"),
+            ("https://manager:9090", "https"),
         ] {
-            let endpoint = endpoint(good).unwrap();
-            assert_eq!(endpoint.uri().port_u16(), Some(9090), "{good}");
+            let uri = uri(good, scheme).unwrap();
+            assert_eq!(uri.port_u16(), Some(9090), "{good}");
+            assert_eq!(uri.scheme_str(), Some(scheme), "{good}");
         }
         for bad in [
             "",
             "manager",
-            "https://manager:9090",
             "http://manager",
             "a b:1",
             "x:70000",
+            "ftp://x:1",
         ] {
-            let error = endpoint(bad).unwrap_err().to_string();
+            let error = uri(bad, "https").unwrap_err().to_string();
             assert!(error.contains("host:port"), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_and_insecure_cannot_say_different_things() {
+        for (manager, scheme) in [("http://m:1", "https"), ("https://m:1", "http")] {
+            let error = uri(manager, scheme).unwrap_err().to_string();
+            assert!(error.contains("--insecure"), "{error}");
         }
     }
 

@@ -11,6 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use super::connect::Failure;
 use super::{budget::Limit, ring};
 use crate::{
     telemetry::Word,
@@ -18,8 +19,8 @@ use crate::{
 };
 
 use labels::{
-    AnswerLabel, InvalidLabel, LimitLabel, LossLabel, PacketLabels, Reply, SocketLabel, StateLabel,
-    Way,
+    AnswerLabel, FailureLabel, InvalidLabel, LimitLabel, LossLabel, PacketLabels, Reply,
+    SocketLabel, StateLabel, Way,
 };
 pub use labels::{Invalid, ListenerState, Loss, Socket, Verdict};
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     kernel_drops: Family<SocketLabel, Counter>,
     lost: Family<LossLabel, Counter>,
     limited: Family<LimitLabel, Counter>,
+    unconnected: Family<FailureLabel, Counter>,
     answers: Family<AnswerLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     /// Keys that left the dedup window before their time.
@@ -90,16 +92,6 @@ impl Metrics {
             self.capped_packets.clone(),
         );
         r.register(
-            "reconnects",
-            "Attempts to connect to a manager after the first",
-            self.reconnects.clone(),
-        );
-        r.register(
-            "session_connected",
-            "1 while a manager has welcomed this agent",
-            self.session_connected.clone(),
-        );
-        r.register(
             "unsettled_events",
             "Events that wait for their final answer",
             self.unsettled.clone(),
@@ -110,6 +102,7 @@ impl Metrics {
             ConstGauge::new(i64::try_from(ring::CAPACITY).unwrap_or(i64::MAX)),
         );
         self.register_limits(r);
+        self.register_sessions(r);
         self.start_at_zero();
     }
 
@@ -129,6 +122,24 @@ impl Metrics {
             "Size of the filter by which wakeable addresses go first; 0 until a manager sends one",
             Unit::Bytes,
             self.wakeable_filter.clone(),
+        );
+    }
+
+    fn register_sessions(&self, r: &mut Registry) {
+        r.register(
+            "reconnects",
+            "Attempts to connect to a manager after the first",
+            self.reconnects.clone(),
+        );
+        r.register(
+            "connection_failures",
+            "Sessions that could not be had, or broke, by reason",
+            self.unconnected.clone(),
+        );
+        r.register(
+            "session_connected",
+            "1 while a manager has welcomed this agent",
+            self.session_connected.clone(),
         );
     }
 
@@ -155,6 +166,9 @@ impl Metrics {
         }
         for limit in Limit::ALL.map(Word) {
             drop(self.limited.get_or_create(&LimitLabel { limit }));
+        }
+        for reason in Failure::ALL.map(Word) {
+            drop(self.unconnected.get_or_create(&FailureLabel { reason }));
         }
         for socket in [Socket::Raw, Socket::Udp].map(Word) {
             drop(self.kernel_drops.get_or_create(&SocketLabel { socket }));
@@ -194,6 +208,13 @@ impl Metrics {
     pub fn limited(&self, limit: Limit) {
         let limit = Word(limit);
         self.limited.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// Counts a session that could not be had, or broke.
+    pub fn unconnected(&self, failure: Failure) {
+        let reason = Word(failure);
+        let counter = self.unconnected.get_or_create(&FailureLabel { reason });
+        counter.inc();
     }
 
     /// Counts an answer.

@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 use anyhow::{Context as _, bail};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming, transport::Endpoint};
+use tonic::{Request, Streaming};
 
 use super::{
-    connect::{Backoff, CONNECT_TIMEOUT},
+    connect::{Backoff, CONNECT_TIMEOUT, Failure, Target},
     credentials::{Credentials, Renewal, Token},
     intake::Intake,
     listeners::Listeners,
@@ -48,9 +48,7 @@ const MAX_PORTS: usize = 64;
 
 /// What a session works with.
 pub(super) struct Session {
-    pub(super) endpoint: Endpoint,
-    /// Whether connections are encrypted, and the manager has proven to be one.
-    pub(super) protected: bool,
+    pub(super) target: Target,
     pub(super) credentials: Credentials,
     pub(super) hello: pb::Hello,
     pub(super) intake: Arc<Intake>,
@@ -90,6 +88,7 @@ impl Session {
     /// Connects again and again.
     pub(super) async fn keep(&self) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut last = None;
         loop {
             self.heart.beat();
             let mut welcomed = None;
@@ -103,7 +102,10 @@ impl Session {
                 End::Dismissed(pause) => pause.max(backoff.next()),
                 End::Broken(error) => {
                     let pause = backoff.next();
-                    self.complain(&error, backoff.attempts.is_power_of_two());
+                    let failure = Failure::of(&error);
+                    self.intake.metrics().unconnected(failure);
+                    let new = last.replace(failure) != Some(failure);
+                    self.complain(&error, new || backoff.attempts.is_power_of_two());
                     pause
                 }
             };
@@ -114,7 +116,7 @@ impl Session {
 
     /// A long outage is told less and less often.
     fn complain(&self, error: &anyhow::Error, news: bool) {
-        let manager = self.endpoint.uri();
+        let manager = self.target.uri();
         if news {
             tracing::warn!(%manager, "no session with a manager, trying on: {error:#}");
         } else {
@@ -230,19 +232,20 @@ impl Session {
         messages: mpsc::Receiver<AgentMessage>,
     ) -> anyhow::Result<(Streaming<ManagerMessage>, Option<Token>)> {
         // Read anew each time: it may have come, or changed, since the last.
-        let token = self.credentials.for_session(self.protected)?;
+        let token = self.credentials.for_session(self.target.is_protected())?;
         let mut request = Request::new(ReceiverStream::new(messages));
         if let Some(token) = &token {
             let header = token.header()?;
             request.metadata_mut().insert("authorization", header);
         }
-        let channel = self.endpoint.connect().await.context("cannot connect")?;
+        let (channel, fate) = self.target.connect().await?;
         outgoing
             .send(from_agent(FromAgent::Hello(self.hello.clone())))
             .await?;
         let response = AgentServiceClient::new(channel)
             .session(request)
             .await
+            .map_err(|error| fate.explain(error))
             .context("the manager refused the session")?;
         let mut incoming = response.into_inner();
         let first = incoming.message().await.context("no welcome")?;

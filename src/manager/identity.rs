@@ -4,6 +4,7 @@
 //! account token, which the API server reviews, or a client certificate; `--insecure` alone believes
 //! the agent's own word.
 
+mod banned;
 mod bans;
 mod cache;
 mod metrics;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use tonic::Request;
 
 pub use self::{
+    banned::Banned,
     bans::Bans,
     metrics::Metrics,
     refusal::{Refusal, Refused},

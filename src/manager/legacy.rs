@@ -1,6 +1,8 @@
 //! Owns `WOLService`, as the original Go implementation speaks it, so that its agents can report
 //! to this manager during a migration. They send each packet once, and never again.
 
+pub mod plaintext;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{

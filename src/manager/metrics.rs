@@ -1,6 +1,7 @@
 //! Owns what the manager counts about wakes and sessions.
 
 mod labels;
+mod transport;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use prometheus_client::{
 use crate::{telemetry::Word, wake::Outcome};
 
 pub use labels::{Found, Meaning, SessionEnd, Told};
+pub use transport::{Handshake, Reload, TransportMetrics};
 
 /// What was done with a reported event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! Owns what the manager's command line means: [`Options`], in which every time is a sensible one.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -23,16 +23,37 @@ const MAX_REPORTERS: usize = 131_072;
 const CA_SECRET: &str = "kubevirt-wol-ca";
 /// Secrets with SecureOn passwords at most; each is watched.
 const MAX_SECRETS: usize = 16;
+/// How the connections of agents are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protection {
+    /// Not at all.
+    Insecure,
+    /// By certificates of the managers' own authority.
+    OwnCa,
+    /// By certificates that somebody else keeps.
+    Directory(TlsFiles),
+}
+
+/// Where certificates are found that somebody else keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The directory with `tls.crt`, `tls.key` and, where agents show certificates, `ca.crt`.
+    pub directory: PathBuf,
+    /// Whether agents have to show a certificate.
+    pub clients: bool,
+    /// The files are looked at this often.
+    pub interval: Duration,
+}
 
 /// What the manager is to do.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The name of this replica.
     pub replica: Arc<str>,
-    /// Whether agents are accepted without encryption.
-    pub insecure: bool,
-    /// By what agents prove who they are, where they are not accepted without.
-    pub agent_auth: AgentAuth,
+    /// How the connections of agents are protected.
+    pub protection: Protection,
+    /// Where `WOLService` is served in plaintext, too.
+    pub legacy_plaintext: Option<SocketAddr>,
     /// Which tokens are those of agents.
     pub tokens: TokenRules,
     /// The `ConfigMap` with the banned nodes.
@@ -69,19 +90,40 @@ impl TryFrom<ManagerArgs> for Options {
             },
             wakeable_interval: time("--wakeable-macs-interval", args.wakeable_macs_interval)?,
             tokens: token_rules(&args)?,
-            agent_auth: args.agent_auth,
             timing: timing(&args)?,
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
             passwords: passwords(&args.secure_on_secrets, CA_SECRET)?,
+            protection: protection(&args)?,
+            legacy_plaintext: args.legacy_plaintext_bind,
             replica: args.replica_id.into(),
-            insecure: args.insecure,
             banned_nodes: args.banned_nodes,
             daemon_set: DaemonSetName {
                 namespace: args.namespace,
                 name: args.agent_daemon_set,
             },
         })
+    }
+}
+
+fn protection(args: &ManagerArgs) -> Result<Protection, UsageError> {
+    let clients = args.agent_auth == AgentAuth::Certificate;
+    match (args.insecure, &args.tls_dir) {
+        (true, Some(_)) => Err(UsageError::new(
+            "--insecure and --tls-dir exclude each other; leave out --insecure to encrypt with the \
+             certificates in --tls-dir",
+        )),
+        (_, None) if clients => Err(UsageError::new(
+            "--agent-auth certificate needs --tls-dir, whose ca.crt says which client certificates \
+             are good",
+        )),
+        (true, None) => Ok(Protection::Insecure),
+        (false, None) => Ok(Protection::OwnCa),
+        (false, Some(directory)) => Ok(Protection::Directory(TlsFiles {
+            directory: directory.clone(),
+            clients,
+            interval: time("--tls-reload-interval", args.tls_reload_interval)?,
+        })),
     }
 }
 

@@ -3,16 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin::{Gate, Heartbeat, Readiness},
     rpc::pb::{agent_service_server::AgentServiceServer, wol_service_server::WolServiceServer},
+    tls::Slot,
 };
 
-use super::{legacy::Legacy, service::Agents};
+use super::{accept::Acceptor, legacy::Legacy, service::Agents};
 
 /// The largest message that is read; an event has some hundred bytes.
 const MAX_MESSAGE: usize = 64 * 1_024;
@@ -34,7 +33,9 @@ const LAST_STREAMS: Duration = Duration::from_millis(250);
 /// Serves agents of both kinds, and `grpc.health.v1`.
 pub struct Server {
     /// Where agents connect.
-    pub listener: TcpListener,
+    pub acceptor: Acceptor,
+    /// Follows whether there is a certificate to serve them with.
+    pub certificate: Certificate,
     /// Open while agents are served.
     pub serving: Gate,
     /// What our own agents speak with; its token ends the server.
@@ -70,14 +71,14 @@ impl Server {
             .add_service(legacy)
             .add_service(health)
             .serve_with_incoming_shutdown(
-                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
+                self.acceptor.connections(),
                 token.clone().cancelled_owned(),
             );
         let mut serve = std::pin::pin!(serve);
         self.serving.open();
         tokio::select! {
             result = &mut serve => return result.context("the server for agents failed"),
-            () = follow(&readiness, &reporter, &heart) => {}
+            () = follow(&readiness, &reporter, &self.certificate, &heart) => {}
             () = token.cancelled() => {}
         }
         self.serving.close();
@@ -101,11 +102,33 @@ impl Server {
     }
 }
 
+/// Whether there is a certificate to serve agents with, where one is needed.
+pub struct Certificate {
+    /// Where it is; none in plaintext.
+    pub slot: Option<Slot>,
+    /// Open while there is one, or none is needed.
+    pub gate: Gate,
+}
+
+impl Certificate {
+    fn look(&self) {
+        if self.slot.as_ref().is_none_or(|slot| slot.get().is_some()) {
+            self.gate.open();
+        }
+    }
+}
+
 /// Tells `grpc.health.v1` what `/readyz` tells; never ends.
-async fn follow(readiness: &Readiness, reporter: &HealthReporter, heart: &Heartbeat) {
+async fn follow(
+    readiness: &Readiness,
+    reporter: &HealthReporter,
+    certificate: &Certificate,
+    heart: &Heartbeat,
+) {
     let mut told = None;
     loop {
         heart.beat();
+        certificate.look();
         let ready = readiness.waiting_for().is_empty();
         if told.replace(ready) != Some(ready) {
             let status = if ready {

@@ -60,6 +60,23 @@ impl Authority {
         self.sign(params)
     }
 
+    /// Makes a certificate for a server with these names, which expired long ago.
+    pub fn expired_server(&self, names: &[&str]) -> Leaf {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names are well formed");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_after = rcgen::date_time_ymd(2_000, 1, 1);
+        self.sign(params)
+    }
+
+    /// Makes a certificate for the agent of a node.
+    pub fn agent(&self, node: &str) -> Leaf {
+        let mut params =
+            CertificateParams::new([node.to_owned()]).expect("the name is well formed");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     fn sign(&self, mut params: CertificateParams) -> Leaf {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = new_key();

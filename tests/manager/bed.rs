@@ -10,12 +10,14 @@ use kubevirt_wol::{
     manager::{
         identity::{self, Authenticator, Bans},
         legacy::Legacy,
-        metrics::Metrics,
+        metrics::{Metrics, TransportMetrics},
+        options::Protection,
         pulse::Pulse,
         report::{Report, Reports},
         server::Server,
         service::Agents,
         sessions::Sessions,
+        transport::Transport,
         vm::Vm,
     },
     rpc::pb::{
@@ -113,8 +115,11 @@ impl Bed {
         let identities = identity::Metrics::new(&mut registry);
         let authenticator = Arc::new(authenticator(identities));
         let ready = readiness.gate("the test");
+        let counted = TransportMetrics::new(&mut registry);
+        let transport = Transport::new(&Protection::Insecure, counted).unwrap();
         let server = Server {
-            listener,
+            acceptor: transport.acceptor(listener),
+            certificate: transport.certificate(&readiness),
             serving: readiness.gate("the server"),
             legacy: Legacy {
                 authenticator: authenticator.clone(),

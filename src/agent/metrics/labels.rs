@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 use crate::{
-    agent::budget::Limit,
+    agent::{budget::Limit, connect::Failure},
     frame::FrameRejection,
     packet::Rejection,
     telemetry::Word,
@@ -184,4 +184,9 @@ pub(super) struct AnswerLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StateLabel {
     pub(super) state: Word<ListenerState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct FailureLabel {
+    pub(super) reason: Word<Failure>,
 }
