@@ -1,5 +1,6 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
+pub mod authority;
 pub mod census;
 pub mod config;
 pub mod daemon_set;
@@ -43,8 +44,10 @@ use crate::{
     settings::Settings,
     shutdown::Tasks,
     telemetry,
+    tls::Slot,
 };
 
+use authority::{Authority, Serving};
 use config::Windows;
 use daemon_set::DaemonSetName;
 use dirty::Dirty;
@@ -116,6 +119,7 @@ struct Leading {
     daemon_set: channel::Sender<Option<DaemonSetSeen>>,
     elector: Elector,
     reconciler: Reconciler,
+    leadership: Leadership,
 }
 
 /// What the leader needs of the other parts.
@@ -154,7 +158,7 @@ impl Leading {
             daemon_set: seen,
             forbidden,
             sessions,
-            leadership,
+            leadership: leadership.clone(),
         };
         let names = (&*options.daemon_set.namespace, &*options.replica);
         Self {
@@ -162,6 +166,7 @@ impl Leading {
             daemon_set,
             elector: Elector::new(client.clone(), names, options.timing, listed, held),
             reconciler: Reconciler::new(sources, writer),
+            leadership,
         }
     }
 }
@@ -182,6 +187,8 @@ struct Manager {
     leading: Leading,
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
+    /// Where the managers make their certificates themselves.
+    authority: Option<Authority>,
     token: CancellationToken,
 }
 
@@ -223,7 +230,8 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let last_wakes = LastWakeWriter::new(client, last_wakes, watch.in_force.subscribe());
+        let last_wakes =
+            LastWakeWriter::new(client.clone(), last_wakes, watch.in_force.subscribe());
         let others = Others {
             sessions: agents.sessions.clone(),
             events,
@@ -231,7 +239,11 @@ impl Manager {
             forbidden: waker.forbidden(),
         };
         let leading = Leading::new(options, &watch, others, &mut registry);
+        let counted = authority::metrics::Metrics::register(&mut registry);
+        let leadership = leading.leadership.clone();
+        let authority = authority(options, client, &readiness, (leadership, counted));
         Self {
+            authority,
             registry,
             scribe,
             watch,
@@ -295,6 +307,10 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
+        if let Some(authority) = self.authority {
+            let authority = authority.run(token.clone(), heart("authority"));
+            tasks.spawn("authority", authority);
+        }
         let waker = self.waker.run(token, heart("waker"));
         tasks.spawn("waker", holding(guard.clone(), waker));
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
@@ -317,6 +333,26 @@ fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>)
     let (waker, queue) = Waker::new(limits, tools.clone());
     let front = Front::new(tools, queue, freshness, listed);
     (waker, Arc::new(front))
+}
+
+/// What makes the serving certificate, unless agents are accepted without one.
+fn authority(
+    options: &Options,
+    client: Client,
+    readiness: &Readiness,
+    (leadership, metrics): (Leadership, authority::metrics::Metrics),
+) -> Option<Authority> {
+    if options.insecure {
+        return None;
+    }
+    let serving = Serving {
+        slot: Slot::default(),
+        gate: readiness.gate("a serving certificate"),
+    };
+    let options = options.authority.clone();
+    Some(Authority::new(
+        client, options, serving, leadership, metrics,
+    ))
 }
 
 fn server(listener: TcpListener, agents: Agents, readiness: &Readiness) -> Server {

@@ -3,12 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
+use rustls::pki_types::DnsName;
 
 use crate::{
     UsageError,
-    cli::ManagerArgs,
-    manager::{config::Windows, daemon_set::DaemonSetName, intents::Limits, leader::Timing},
+    cli::{AuthorityArgs, ManagerArgs},
+    manager::{
+        authority::{self, Names, rotation::Times},
+        config::Windows,
+        daemon_set::DaemonSetName,
+        intents::Limits,
+        leader::Timing,
+    },
 };
+
+/// Certificates have whole seconds.
+const SHORTEST_LIFE: Duration = Duration::from_secs(2);
+/// Dates further ahead than this many seconds, which is a century, are a mistake.
+const LONGEST_LIFE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
 const MAX_INTENTS: usize = 4_096;
@@ -32,6 +44,8 @@ pub struct Options {
     pub timing: Timing,
     /// The agents' DaemonSet; its namespace is that of the Lease, too.
     pub daemon_set: DaemonSetName,
+    /// The managers' CA.
+    pub authority: authority::Options,
 }
 
 impl TryFrom<ManagerArgs> for Options {
@@ -47,6 +61,7 @@ impl TryFrom<ManagerArgs> for Options {
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
             timing: timing(&args)?,
+            authority: authority(&args.namespace, &args.authority)?,
             replica: args.replica_id.into(),
             insecure: args.insecure,
             daemon_set: DaemonSetName {
@@ -84,6 +99,54 @@ fn timing(args: &ManagerArgs) -> Result<Timing, UsageError> {
              --lease-retry-period",
         ))
     }
+}
+
+fn authority(namespace: &str, args: &AuthorityArgs) -> Result<authority::Options, UsageError> {
+    let service = &args.service;
+    let servers = vec![
+        service.clone(),
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.{}", args.cluster_domain),
+    ];
+    if let Some(name) = servers
+        .iter()
+        .find(|name| DnsName::try_from(name.as_str()).is_err())
+    {
+        return Err(UsageError::new(format!(
+            "{name:?}, which --service, --namespace and --cluster-domain make, is no name of the DNS"
+        )));
+    }
+    Ok(authority::Options {
+        names: Names {
+            namespace: namespace.to_owned(),
+            secret: args.ca_secret.clone(),
+            bundle: args.ca_bundle.clone(),
+        },
+        servers,
+        times: times(args)?,
+    })
+}
+
+fn times(args: &AuthorityArgs) -> Result<Times, UsageError> {
+    let times = Times {
+        ca_life: time("--ca-lifetime", args.ca_lifetime)?,
+        publish_wait: time("--ca-publish-wait", args.ca_publish_wait)?,
+        leaf_life: time("--leaf-lifetime", args.leaf_lifetime)?,
+    };
+    if times.leaf_life < SHORTEST_LIFE || times.ca_life > LONGEST_LIFE {
+        return Err(UsageError::new(
+            "--leaf-lifetime must be at least 2s, and --ca-lifetime at most 100 years (876000h)",
+        ));
+    }
+    // All within the last third: the wait, then the whole life of the last leaf of the old CA.
+    if times.publish_wait.saturating_add(times.leaf_life) > times.ca_life / 3 {
+        return Err(UsageError::new(
+            "--ca-publish-wait and --leaf-lifetime together must not be longer than a third of \
+             --ca-lifetime",
+        ));
+    }
+    Ok(times)
 }
 
 /// Reads a time of the command line.
