@@ -27,10 +27,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -40,7 +40,7 @@ use crate::{
     tls::Slot,
 };
 
-use ca::{Leaf, Unusable};
+use ca::Leaf;
 use metrics::{Kept, Metrics, Trouble};
 use rotation::{Seen, Step, Times};
 use state::{Bundle, Trust};
@@ -99,6 +99,8 @@ pub struct Authority {
     signed_by: Option<certificate::Certificate>,
     /// What is wrong, which is told once.
     told: HashMap<Kept, Failure>,
+    /// Why changes are not seen when they happen.
+    unseen: Option<String>,
 }
 
 /// The objects as they were read; each none where it could not be.
@@ -127,6 +129,7 @@ impl Authority {
             leaf: None,
             signed_by: None,
             told: HashMap::new(),
+            unseen: None,
         }
     }
 
@@ -146,18 +149,45 @@ impl Authority {
             let pause = self.pause();
             let next = async {
                 tokio::select! {
-                    () = sleep(pause) => {}
-                    _ = changes.next() => sleep(SETTLE).await,
-                    () = leadership.changed_from(leads) => {}
+                    () = sleep(pause) => None,
+                    change = changes.next() => {
+                        sleep(SETTLE).await;
+                        change
+                    }
+                    () = leadership.changed_from(leads) => None,
                 }
             };
             let next = heart.waiting(next);
-            if token.run_until_cancelled(next).await.is_none() {
+            let Some(mut change) = token.run_until_cancelled(next).await else {
                 return Ok(());
+            };
+            // What came meanwhile is seen by the next look, too.
+            while let Some(seen) = change {
+                self.watched(seen);
+                change = changes.next().now_or_never().flatten();
             }
-            // What came meanwhile is seen by the next look.
-            while timeout(Duration::ZERO, changes.next()).await.is_ok() {}
         }
+    }
+
+    /// Tells once why changes are not seen when they happen.
+    fn watched(&mut self, seen: Result<(), String>) {
+        let trouble = seen.err();
+        if trouble.is_some() && trouble != self.unseen {
+            let Names {
+                namespace,
+                secret,
+                bundle,
+            } = &self.options.names;
+            tracing::warn!(
+                namespace,
+                secret,
+                bundle,
+                error = trouble,
+                "cannot watch the Secret and the ConfigMap of the managers' CA; they are read from \
+                 time to time. Where it is refused, check the manager's Role in this namespace"
+            );
+        }
+        self.unseen = trouble;
     }
 
     fn pause(&self) -> Duration {
@@ -292,12 +322,7 @@ impl Authority {
                 self.leaf = Some(leaf);
                 tracing::info!("serves agents with a new certificate");
             }
-            Err(
-                error @ (Unusable::Making
-                | Unusable::Certificate
-                | Unusable::Key
-                | Unusable::Mismatch),
-            ) => {
+            Err(error) => {
                 tracing::error!(%error, "cannot sign a serving certificate; trying again");
             }
         }

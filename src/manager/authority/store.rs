@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::PostParams,
-    core::{ApiResource, NotUsed, Object},
+    core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, watcher::watch_object},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -82,27 +82,25 @@ impl Store {
         self.replace(&self.names.bundle, &map).await
     }
 
-    /// Something may have changed. The objects themselves are read when they are needed, so that no
-    /// decision is made on an old one.
-    pub(super) fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+    /// Something may have changed, or why that cannot be told. The objects themselves are read when
+    /// they are needed, so that no decision is made on an old one.
+    pub(super) fn changes(&self) -> impl Stream<Item = Result<(), String>> + Send + use<> {
         stream::select(
             self.watch::<Secret>(&self.names.secret),
             self.watch::<ConfigMap>(&self.names.bundle),
         )
     }
 
-    fn watch<K: Resource<DynamicType = ()>>(&self, name: &str) -> stream::BoxStream<'static, ()> {
-        let kind = ApiResource::erase::<K>(&());
-        let api = Api::<Object<NotUsed, NotUsed>>::namespaced_with(
-            self.client.clone(),
-            &self.names.namespace,
-            &kind,
-        );
+    /// Reads no data: no key is in memory without need.
+    fn watch<K>(&self, name: &str) -> stream::BoxStream<'static, Result<(), String>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Send + 'static,
+    {
+        let namespace = &self.names.namespace;
+        let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), namespace);
         let changes = watch_object(api, name).default_backoff();
-        // A watch that fails is made up for by the looks between.
-        changes
-            .filter_map(async |change| change.ok().map(drop))
-            .boxed()
+        let changes = changes.map(|change| change.map(drop).map_err(|error| chain(&error)));
+        changes.boxed()
     }
 
     async fn get<K>(&self, name: &str) -> Result<K, Failure>
