@@ -94,7 +94,12 @@ impl Store {
     /// Reads no data: no key is in memory without need.
     fn watch<K>(&self, name: &str) -> stream::BoxStream<'static, Result<(), String>>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
     {
         let namespace = &self.names.namespace;
         let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), namespace);
