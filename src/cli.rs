@@ -50,7 +50,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Maps the MAC addresses of magic packets to virtual machines and starts them.
-    Manager(ManagerArgs),
+    Manager(Box<ManagerArgs>),
     /// Listens for magic packets on this node and reports them to a manager.
     Agent(AgentArgs),
     /// Prints the CustomResourceDefinition of WolConfig, for kubectl apply -f -.

@@ -160,3 +160,46 @@ fn time(flag: &str, value: SignedDuration) -> Result<Duration, UsageError> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parsed(flags: &str) -> Result<authority::Options, UsageError> {
+        let words = ["kubevirt-wol", "manager"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(flags.split_whitespace())).unwrap();
+        let Command::Manager(args) = cli.command else {
+            unreachable!("it is the manager's command line");
+        };
+        authority(&args.namespace, &args.authority)
+    }
+
+    #[test]
+    fn agents_know_the_managers_by_every_name_of_their_service() {
+        let options = parsed("--namespace lan --cluster-domain example.org").unwrap();
+        let names = [
+            "kubevirt-wol-grpc",
+            "kubevirt-wol-grpc.lan",
+            "kubevirt-wol-grpc.lan.svc",
+            "kubevirt-wol-grpc.lan.svc.example.org",
+        ];
+        assert_eq!(options.servers, names);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_renewed_in_time_are_refused_with_the_flags_to_change() {
+        let refused = |flags| parsed(flags).unwrap_err().to_string();
+        let hasty = "--ca-lifetime 30s --ca-publish-wait 3s --leaf-lifetime 6s";
+        assert_eq!(parsed(hasty).unwrap().times.leaf_life.as_secs(), 6);
+        let words = refused("--ca-lifetime 30s --ca-publish-wait 5s --leaf-lifetime 6s");
+        assert!(words.contains("third of --ca-lifetime"), "{words}");
+        assert!(refused("--ca-lifetime 720h").contains("third of --ca-lifetime"));
+        assert!(refused("--leaf-lifetime 1s").contains("at least 2s"));
+        assert!(refused("--ca-lifetime 9000000h").contains("at most 100 years"));
+        assert!(refused("--ca-publish-wait 0s").contains("--ca-publish-wait"));
+        assert!(refused("--service a..b").contains("--service"));
+    }
+}

@@ -65,7 +65,7 @@ fn run_helm(c: &Cluster, helm: &Path, folder: &Path, words: &[&str]) {
 }
 
 pub(crate) async fn upgrading_with_helm_takes_nothing_away(c: &Cluster) {
-    // Helm reads schemas and lists of kinds that only a real API server has.
+    // Helm reads the schemas of everything first, which only a real API server has.
     if c.server().is_some() {
         return;
     }

@@ -115,7 +115,7 @@ impl Times {
             )));
         }
         let Some(next) = &trust.next else {
-            if now < self.prepare_at(trust) {
+            if now < Self::prepare_at(trust) {
                 return Ok(None);
             }
             let next = Some(Ca::generate(now, self.ca_life)?);
@@ -174,10 +174,9 @@ impl Times {
         (leads && surplus).then_some((Step::Withdraw, withdrawn))
     }
 
-    /// When the next CA is to be made: at two thirds of the life of the one that signs. One that
-    /// would live longer than ours may, as one that a wrong clock or another `--ca-lifetime` made,
-    /// keeps its own pace.
-    fn prepare_at(&self, trust: &Trust) -> SystemTime {
+    /// When the next CA is to be made: at two thirds of the life of the one that signs, whatever
+    /// `--ca-lifetime` says by now.
+    fn prepare_at(trust: &Trust) -> SystemTime {
         let signer = &trust.signer.certificate;
         signer.not_before + signer.life() * 2 / 3
     }
