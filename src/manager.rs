@@ -210,15 +210,7 @@ impl Manager {
             token.clone(),
         );
         let last_wakes = Arc::new(LastWakes::default());
-        let tools = Tools {
-            directory: watch.directory.clone(),
-            contact: watch.contact.clone(),
-            starter: Starter::new(client.clone(), options.start_timeout),
-            events: events.clone(),
-            journal: Arc::default(),
-            last_wakes: last_wakes.clone(),
-            metrics: metrics.clone(),
-        };
+        let tools = tools(options, &watch, &events, (&last_wakes, &metrics));
         let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
         let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
         let agents = Agents {
@@ -323,6 +315,23 @@ async fn holding<G, T>(guard: G, task: impl Future<Output = T>) -> T {
     let result = task.await;
     drop(guard);
     result
+}
+
+fn tools(
+    options: &Options,
+    watch: &Watch,
+    events: &Events,
+    (last_wakes, metrics): (&Arc<LastWakes>, &Metrics),
+) -> Tools {
+    Tools {
+        directory: watch.directory.clone(),
+        contact: watch.contact.clone(),
+        starter: Starter::new(watch.client.clone(), options.start_timeout),
+        events: events.clone(),
+        journal: Arc::default(),
+        last_wakes: last_wakes.clone(),
+        metrics: metrics.clone(),
+    }
 }
 
 fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>) {

@@ -145,7 +145,8 @@ impl Authority {
         let mut leadership = self.leadership.clone();
         loop {
             let leads = leadership.holds();
-            heart.waiting(self.look()).await;
+            // Boxed: it is large, and seldom runs.
+            heart.waiting(Box::pin(self.look())).await;
             let pause = self.pause();
             let next = async {
                 tokio::select! {
