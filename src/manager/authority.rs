@@ -275,6 +275,8 @@ impl Authority {
                 words: "the CA has expired".to_owned(),
             };
             let _ = self.note::<()>(Kept::Secret, Err(failure));
+        } else {
+            self.told.remove(&Kept::Secret);
         }
         self.held = Some(trust);
     }

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(parsed(hasty).unwrap().times.leaf_life.as_secs(), 6);
         let words = refused("--ca-lifetime 30s --ca-publish-wait 5s --leaf-lifetime 6s");
         assert!(words.contains("third of --ca-lifetime"), "{words}");
-        assert!(refused("--ca-lifetime 720h").contains("third of --ca-lifetime"));
+        assert!(refused("--ca-lifetime 480h").contains("third of --ca-lifetime"));
         assert!(refused("--leaf-lifetime 1s").contains("at least 2s"));
         assert!(refused("--ca-lifetime 9000000h").contains("at most 100 years"));
         assert!(refused("--ca-publish-wait 0s").contains("--ca-publish-wait"));
