@@ -116,7 +116,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     match cli.command {
         cli::Command::Manager(args) => {
             let runtime = Runtime::new().context("cannot start the async runtime")?;
-            serve(runtime, |token| manager::run(args, token))
+            serve(runtime, |token| manager::run(*args, token))
         }
         cli::Command::Agent(args) => {
             // Before the runtime exists: capabilities belong to threads, and the runtime's threads

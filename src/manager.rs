@@ -1,6 +1,7 @@
 //! Owns the manager: maps MAC addresses to virtual machines and starts them.
 
 pub mod accept;
+pub mod authority;
 pub mod census;
 pub mod client_trust;
 pub mod config;
@@ -53,12 +54,14 @@ use crate::{
     telemetry,
 };
 
+use authority::{Authority, Serving};
 use config::Windows;
 use daemon_set::DaemonSetName;
 use events::{Events, Scribe};
 use identity::Banned;
 use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
+use leader::Leadership;
 use leading::{Leading, Others};
 use legacy::Legacy;
 use metrics::{Metrics, TransportMetrics};
@@ -137,6 +140,8 @@ struct Manager {
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
     banned: Banned,
+    /// Where the managers make their certificates themselves.
+    authority: Option<Authority>,
     token: CancellationToken,
 }
 
@@ -157,15 +162,7 @@ impl Manager {
         let alive = (liveness.clone(), token.clone());
         let watch = watched(options, client.clone(), &mut registry, alive);
         let last_wakes = Arc::new(LastWakes::default());
-        let tools = Tools {
-            directory: watch.directory.clone(),
-            contact: watch.contact.clone(),
-            starter: Starter::new(client.clone(), options.start_timeout),
-            events: events.clone(),
-            journal: Arc::default(),
-            last_wakes: last_wakes.clone(),
-            metrics: metrics.clone(),
-        };
+        let tools = tools(options, &watch, &events, (&last_wakes, &metrics));
         let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
         let interval = options.wakeable_interval;
         let (collector, wakeable) = Collector::new(&watch, listed.to_vec(), interval);
@@ -182,7 +179,8 @@ impl Manager {
             pulse: Pulse::new(),
             token: token.clone(),
         };
-        let last_wakes = LastWakeWriter::new(client, last_wakes, watch.in_force.subscribe());
+        let last_wakes =
+            LastWakeWriter::new(client.clone(), last_wakes, watch.in_force.subscribe());
         let others = Others {
             sessions: agents.sessions.clone(),
             events,
@@ -190,8 +188,14 @@ impl Manager {
             forbidden: waker.forbidden(),
         };
         let leading = Leading::new(options, &watch, others, &mut registry);
+        let (counted, leadership) = (
+            authority::metrics::Metrics::register(&mut registry),
+            leading.leadership.clone(),
+        );
+        let authority = authority(options, client, &transport, (leadership, counted));
         let (server, transport) = server((grpc, plaintext), transport, agents, &readiness);
         Ok(Self {
+            authority,
             registry,
             scribe,
             watch,
@@ -275,6 +279,10 @@ impl Manager {
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
         self.transport.spawn(&mut tasks, &token, heart);
+        if let Some(authority) = self.authority {
+            let authority = authority.run(token.clone(), heart("authority"));
+            tasks.spawn("authority", authority);
+        }
         let waker = self.waker.run(token, heart("waker"));
         tasks.spawn("waker", holding(guard.clone(), waker));
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
@@ -310,6 +318,23 @@ fn watched(
     watch
 }
 
+fn tools(
+    options: &Options,
+    watch: &Watch,
+    events: &Events,
+    (last_wakes, metrics): (&Arc<LastWakes>, &Metrics),
+) -> Tools {
+    Tools {
+        directory: watch.directory.clone(),
+        contact: watch.contact.clone(),
+        starter: Starter::new(watch.client.clone(), options.start_timeout),
+        events: events.clone(),
+        journal: Arc::default(),
+        last_wakes: last_wakes.clone(),
+        metrics: metrics.clone(),
+    }
+}
+
 fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>) {
     let freshness = Freshness {
         event_ttl: limits.event_ttl,
@@ -318,6 +343,26 @@ fn wakes(limits: Limits, tools: Tools, listed: Vec<Gate>) -> (Waker, Arc<Front>)
     let (waker, queue) = Waker::new(limits, tools.clone());
     let front = Front::new(tools, queue, freshness, listed);
     (waker, Arc::new(front))
+}
+
+/// What makes the serving certificate, where the managers make it themselves.
+fn authority(
+    options: &Options,
+    client: Client,
+    transport: &Transport,
+    (leadership, metrics): (Leadership, authority::metrics::Metrics),
+) -> Option<Authority> {
+    if options.protection != Protection::OwnCa {
+        return None;
+    }
+    let serving = Serving {
+        slot: transport.slot.clone(),
+        expiry: transport.metrics.serving_expiry.clone(),
+    };
+    let options = options.authority.clone();
+    Some(Authority::new(
+        client, options, serving, leadership, metrics,
+    ))
 }
 
 fn server(

@@ -105,6 +105,26 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the state machine is pure",
     ),
     (
+        "manager/authority/ca.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the certificates and their rotation are pure",
+    ),
+    (
+        "manager/authority/certificate.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the certificates and their rotation are pure",
+    ),
+    (
+        "manager/authority/rotation.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the certificates and their rotation are pure",
+    ),
+    (
+        "manager/authority/state.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "the certificates and their rotation are pure",
+    ),
+    (
         "",
         &["crate::cli::Cli", "std::env::var("],
         "only the entry point parses the command line",

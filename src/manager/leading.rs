@@ -24,6 +24,7 @@ pub(super) struct Leading {
     pub(super) daemon_set: channel::Sender<Option<DaemonSetSeen>>,
     pub(super) elector: Elector,
     pub(super) reconciler: Reconciler,
+    pub(super) leadership: Leadership,
 }
 
 /// What the leader needs of the other parts.
@@ -63,7 +64,7 @@ impl Leading {
             daemon_set: seen,
             forbidden,
             sessions,
-            leadership,
+            leadership: leadership.clone(),
         };
         let names = (&*options.daemon_set.namespace, &*options.replica);
         Self {
@@ -71,6 +72,7 @@ impl Leading {
             daemon_set,
             elector: Elector::new(client.clone(), names, options.timing, listed, held),
             reconciler: Reconciler::new(sources, writer),
+            leadership,
         }
     }
 }

@@ -3,24 +3,33 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
+use rustls::pki_types::DnsName;
 
 use crate::{
     UsageError,
-    cli::{AgentAuth, ManagerArgs},
+    cli::{AgentAuth, AuthorityArgs, ManagerArgs},
     manager::{
-        config::Windows, daemon_set::DaemonSetName, identity::TokenRules, intents::Limits,
-        leader::Timing, passwords::Passwords,
+        authority::{self, Names, rotation::Times},
+        config::Windows,
+        daemon_set::DaemonSetName,
+        identity::TokenRules,
+        intents::Limits,
+        leader::Timing,
+        passwords::Passwords,
     },
     settings::Rates,
 };
+
+/// Certificates have whole seconds.
+const SHORTEST_LIFE: Duration = Duration::from_secs(2);
+/// Dates further ahead than this many seconds, which is a century, are a mistake.
+const LONGEST_LIFE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Wakes that wait for their VM at most; the throttle works through so many in three minutes.
 const MAX_INTENTS: usize = 4_096;
 /// Agents that wait for an answer at most, over all wakes.
 const MAX_REPORTERS: usize = 131_072;
 
-/// The Secret of the managers' certificate authority.
-const CA_SECRET: &str = "kubevirt-wol-ca";
 /// Secrets with SecureOn passwords at most; each is watched.
 const MAX_SECRETS: usize = 16;
 /// How the connections of agents are protected.
@@ -72,6 +81,8 @@ pub struct Options {
     pub passwords: Passwords,
     /// The agents' DaemonSet; its namespace is that of the Lease and the Secrets, too.
     pub daemon_set: DaemonSetName,
+    /// The managers' CA.
+    pub authority: authority::Options,
 }
 
 impl TryFrom<ManagerArgs> for Options {
@@ -93,9 +104,10 @@ impl TryFrom<ManagerArgs> for Options {
             timing: timing(&args)?,
             limits,
             start_timeout: time("--start-timeout", args.start_timeout)?,
-            passwords: passwords(&args.secure_on_secrets, CA_SECRET)?,
+            passwords: passwords(&args.secure_on_secrets, &args.authority.ca_secret)?,
             protection: protection(&args)?,
             legacy_plaintext: args.legacy_plaintext_bind,
+            authority: authority(&args.namespace, &args.authority)?,
             replica: args.replica_id.into(),
             banned_nodes: args.banned_nodes,
             daemon_set: DaemonSetName {
@@ -195,6 +207,54 @@ fn timing(args: &ManagerArgs) -> Result<Timing, UsageError> {
     }
 }
 
+fn authority(namespace: &str, args: &AuthorityArgs) -> Result<authority::Options, UsageError> {
+    let service = &args.service;
+    let servers = vec![
+        service.clone(),
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.{}", args.cluster_domain),
+    ];
+    if let Some(name) = servers
+        .iter()
+        .find(|name| DnsName::try_from(name.as_str()).is_err())
+    {
+        return Err(UsageError::new(format!(
+            "{name:?}, which --service, --namespace and --cluster-domain make, is no name of the DNS"
+        )));
+    }
+    Ok(authority::Options {
+        names: Names {
+            namespace: namespace.to_owned(),
+            secret: args.ca_secret.clone(),
+            bundle: args.ca_bundle.clone(),
+        },
+        servers,
+        times: times(args)?,
+    })
+}
+
+fn times(args: &AuthorityArgs) -> Result<Times, UsageError> {
+    let times = Times {
+        ca_life: time("--ca-lifetime", args.ca_lifetime)?,
+        publish_wait: time("--ca-publish-wait", args.ca_publish_wait)?,
+        leaf_life: time("--leaf-lifetime", args.leaf_lifetime)?,
+    };
+    if times.leaf_life < SHORTEST_LIFE || times.ca_life > LONGEST_LIFE {
+        return Err(UsageError::new(
+            "--leaf-lifetime must be at least 2s, and --ca-lifetime at most 100 years (876000h)",
+        ));
+    }
+    // All within the last third: the wait, then the whole life of the last leaf of the old CA.
+    if times.publish_wait.saturating_add(times.leaf_life) > times.ca_life / 3 {
+        return Err(UsageError::new(
+            "--ca-publish-wait and --leaf-lifetime together must not be longer than a third of \
+             --ca-lifetime",
+        ));
+    }
+    Ok(times)
+}
+
 /// Reads a time of the command line.
 fn time(flag: &str, value: SignedDuration) -> Result<Duration, UsageError> {
     let time = Duration::try_from(value)
@@ -205,4 +265,47 @@ fn time(flag: &str, value: SignedDuration) -> Result<Duration, UsageError> {
             "{flag} {value:#} is not a time above zero, such as 10s or 5m"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parsed(flags: &str) -> Result<authority::Options, UsageError> {
+        let words = ["kubevirt-wol", "manager"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(flags.split_whitespace())).unwrap();
+        let Command::Manager(args) = cli.command else {
+            unreachable!("it is the manager's command line");
+        };
+        authority(&args.namespace, &args.authority)
+    }
+
+    #[test]
+    fn agents_know_the_managers_by_every_name_of_their_service() {
+        let options = parsed("--namespace lan --cluster-domain example.org").unwrap();
+        let names = [
+            "kubevirt-wol-grpc",
+            "kubevirt-wol-grpc.lan",
+            "kubevirt-wol-grpc.lan.svc",
+            "kubevirt-wol-grpc.lan.svc.example.org",
+        ];
+        assert_eq!(options.servers, names);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_renewed_in_time_are_refused_with_the_flags_to_change() {
+        let refused = |flags| parsed(flags).unwrap_err().to_string();
+        let hasty = "--ca-lifetime 30s --ca-publish-wait 3s --leaf-lifetime 6s";
+        assert_eq!(parsed(hasty).unwrap().times.leaf_life.as_secs(), 6);
+        let words = refused("--ca-lifetime 30s --ca-publish-wait 5s --leaf-lifetime 6s");
+        assert!(words.contains("third of --ca-lifetime"), "{words}");
+        assert!(refused("--ca-lifetime 480h").contains("third of --ca-lifetime"));
+        assert!(refused("--leaf-lifetime 1s").contains("at least 2s"));
+        assert!(refused("--ca-lifetime 9000000h").contains("at most 100 years"));
+        assert!(refused("--ca-publish-wait 0s").contains("--ca-publish-wait"));
+        assert!(refused("--service a..b").contains("--service"));
+    }
 }

@@ -156,7 +156,7 @@ impl TlsDirectory {
         self.metrics.reloaded(Reload::Loaded);
         self.metrics.directory_bad.set(0);
         let expires = self.validity.map_or(0, |(_, until)| seconds(until));
-        self.metrics.leaf_expiry.set(expires);
+        self.metrics.serving_expiry.set(expires);
         tracing::info!(directory = %directory.display(), "new connections are served with the certificate in it");
     }
 

@@ -75,7 +75,7 @@ pub struct TransportMetrics {
     /// Connections that the kernel could not hand over.
     pub accept_errors: Counter,
     /// When the serving certificate expires, in seconds since 1970.
-    pub leaf_expiry: Gauge,
+    pub serving_expiry: Gauge,
     /// 1 while the files of `--tls-dir` are of no use as they are.
     pub directory_bad: Gauge,
     /// 1 where `WOLService` is served in plaintext.
@@ -111,9 +111,9 @@ impl TransportMetrics {
             self.accept_errors.clone(),
         );
         registry.register(
-            "leaf_expiry_timestamp_seconds",
+            "serving_certificate_expiry_timestamp_seconds",
             "When the serving certificate expires, in seconds since 1970; 0 where there is none",
-            self.leaf_expiry.clone(),
+            self.serving_expiry.clone(),
         );
         registry.register(
             "certificate_reloads",

@@ -1,0 +1,384 @@
+//! The rotation with a clock of its own: whatever happens, no leaf is signed by a CA that agents
+//! have not had the time to trust, and no CA is dropped before its last leaf is over.
+
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime},
+};
+
+use proptest::prelude::*;
+
+use super::{
+    ca::{Ca, Leaf, Unusable, trusts},
+    certificate::Certificate,
+    rotation::{Seen, Step, Times},
+    state::{Bundle, Data, Trust, Unreadable},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const NAME: &str = "kubevirt-wol-grpc";
+
+const TIMES: Times = Times {
+    ca_life: Duration::from_secs(365 * 86_400),
+    publish_wait: DAY,
+    leaf_life: Duration::from_secs(7 * 86_400),
+};
+
+fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// The two objects, and replicas that look at them.
+struct World {
+    now: SystemTime,
+    secret: Data,
+    until: Option<String>,
+    map: Option<(String, Option<String>)>,
+    /// When each CA came into the bundle, as the agents' kubelets saw it.
+    published: Vec<(Certificate, SystemTime)>,
+    replicas: Vec<Replica>,
+    steps: Vec<Step>,
+    /// What was read last, and what it meant: reading tries out the keys, which takes its time.
+    read: RefCell<(Data, Option<String>, Option<Trust>)>,
+}
+
+#[derive(Default)]
+struct Replica {
+    held: Option<Trust>,
+    leaf: Option<(Leaf, Certificate)>,
+}
+
+impl World {
+    fn new(replicas: usize) -> Self {
+        Self {
+            now: start(),
+            secret: Data::new(),
+            until: None,
+            map: Some((String::new(), None)),
+            published: Vec::new(),
+            replicas: (0..replicas).map(|_| Replica::default()).collect(),
+            steps: Vec::new(),
+            read: RefCell::default(),
+        }
+    }
+
+    fn trust(&self) -> Trust {
+        self.found().unwrap()
+    }
+
+    fn found(&self) -> Option<Trust> {
+        let mut read = self.read.borrow_mut();
+        if read.0 != self.secret || read.1 != self.until {
+            let trust = Trust::read(&self.secret, self.until.as_deref()).unwrap();
+            *read = (self.secret.clone(), self.until.clone(), trust);
+        }
+        read.2.clone()
+    }
+
+    fn bundle(&self) -> Option<Bundle> {
+        let (pem, since) = self.map.as_ref()?;
+        Some(Bundle::read(Some(pem), since.as_deref()))
+    }
+
+    /// One replica does all that is due, and serves. Replica 0 leads.
+    fn look(&mut self, replica: usize) {
+        while self.step(replica) {}
+        let Replica { held, leaf } = &mut self.replicas[replica];
+        let Some(signer) = held.as_ref().map(|trust| &trust.signer) else {
+            return;
+        };
+        let due = leaf
+            .as_ref()
+            .is_none_or(|(leaf, by)| leaf.is_due(self.now) || *by != signer.certificate);
+        if due && !signer.certificate.is_over(self.now) {
+            let signed = signer
+                .sign(&[NAME.to_owned()], self.now, TIMES.leaf_life)
+                .unwrap();
+            *leaf = Some((signed, signer.certificate.clone()));
+        }
+    }
+
+    fn step(&mut self, replica: usize) -> bool {
+        let leads = replica == 0;
+        let found = self.found();
+        let bundle = self.bundle();
+        let seen = Seen {
+            found: found.as_ref(),
+            held: self.replicas[replica].held.as_ref(),
+            bundle: bundle.as_ref(),
+            leads,
+        };
+        if let Some((step, trust)) = TIMES.secret(self.now, seen).unwrap() {
+            self.check_drop(found.as_ref(), step);
+            (self.secret, self.until) = trust.write();
+            self.steps.push(step);
+            return true;
+        }
+        self.replicas[replica].held = found;
+        let trust = self.trust();
+        let Some(bundle) = bundle else { return false };
+        let Some((step, bundle)) = TIMES.bundle(self.now, &trust, &bundle, leads) else {
+            return false;
+        };
+        self.steps.push(step);
+        for ca in &bundle.certificates {
+            if !self.published.iter().any(|(known, _)| known == ca) {
+                self.published.push((ca.clone(), self.now));
+            }
+        }
+        self.published.retain(|(ca, _)| bundle.has(ca));
+        self.map = Some(bundle.write());
+        true
+    }
+
+    /// A CA is dropped only when nothing that it signed is in use any more.
+    fn check_drop(&self, found: Option<&Trust>, step: Step) {
+        let Some(previous) = found.and_then(|trust| trust.previous.as_ref()) else {
+            return;
+        };
+        let mut leaves = self
+            .replicas
+            .iter()
+            .filter_map(|replica| replica.leaf.as_ref());
+        let used = leaves
+            .any(|(leaf, by)| *by == previous.certificate && !leaf.certificate.is_over(self.now));
+        assert!(step != Step::Drop || !used, "dropped while it is used");
+    }
+
+    /// Agents that read the bundle within the wait trust what every replica serves.
+    fn check(&self) {
+        for (leaf, by) in self
+            .replicas
+            .iter()
+            .filter_map(|replica| replica.leaf.as_ref())
+        {
+            let published = self.published.iter().find(|(ca, _)| ca == by);
+            let (ca, since) = published.expect("a leaf of a CA that nobody trusts");
+            if leaf.certificate.is_over(self.now) {
+                continue;
+            }
+            assert!(
+                trusts(ca, &leaf.certificate, NAME, self.now),
+                "not accepted"
+            );
+            let is_first = self.steps.iter().all(|step| *step != Step::Switch);
+            let waited = self.now.duration_since(*since).unwrap_or_default() >= TIMES.publish_wait;
+            assert!(is_first || waited, "signed too early");
+        }
+    }
+
+    fn pass(&mut self, time: Duration, look: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += look;
+            // The leader looks first, the others see what it did only at their own next look.
+            for replica in (0..self.replicas.len()).rev() {
+                self.look(replica);
+                self.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_year_and_more_goes_by_in_the_promised_order() {
+    let mut world = World::new(3);
+    world.look(1);
+    let first = world.trust().signer;
+    world.pass(243 * DAY, 12 * HOUR);
+    assert_eq!(world.steps, [Step::Create, Step::Publish]);
+    world.pass(DAY, HOUR);
+    assert_eq!(world.steps[2..], [Step::Prepare, Step::Publish]);
+    assert_eq!(world.trust().signer, first, "not before the wait is over");
+    world.pass(DAY, HOUR);
+    assert_eq!(world.steps[4..], [Step::Switch]);
+    assert_ne!(world.trust().signer, first);
+    assert_eq!(world.bundle().unwrap().certificates.len(), 2);
+    world.pass(7 * DAY, HOUR);
+    assert_eq!(world.steps[5..], [Step::Drop, Step::Withdraw]);
+    assert_eq!(
+        world.bundle().unwrap().certificates,
+        [world.trust().signer.certificate]
+    );
+    world.pass(235 * DAY, 12 * HOUR);
+    assert_eq!(world.steps[7..], [Step::Prepare, Step::Publish]);
+}
+
+#[test]
+fn a_bundle_that_was_lost_makes_the_next_ca_wait_again() {
+    let mut world = World::new(2);
+    world.look(0);
+    world.pass(244 * DAY, DAY);
+    assert!(world.trust().next.is_some());
+    world.map = None;
+    world.pass(10 * DAY, DAY);
+    assert!(world.trust().next.is_some(), "nobody has read it");
+    world.map = Some((String::new(), None));
+    world.pass(23 * HOUR, HOUR);
+    assert!(world.trust().next.is_some(), "nor for long enough");
+    world.pass(2 * HOUR, HOUR);
+    assert!(world.trust().next.is_none());
+}
+
+#[test]
+fn after_months_of_suspension_everybody_is_served_again_at_once() {
+    let mut world = World::new(1);
+    world.look(0);
+    let first = world.trust().signer;
+    world.now += 400 * DAY;
+    world.look(0);
+    let (leaf, by) = world.replicas[0].leaf.as_ref().unwrap();
+    assert!(!leaf.certificate.is_over(world.now));
+    assert_ne!(*by, first.certificate);
+    assert!(world.bundle().unwrap().has(by));
+    world.look(0);
+    assert!(!world.bundle().unwrap().has(&first.certificate));
+}
+
+#[test]
+fn a_secret_that_was_emptied_gets_the_same_cas_back_and_the_order_goes_on() {
+    let mut world = World::new(2);
+    world.look(0);
+    world.pass(244 * DAY, DAY);
+    let before = world.trust();
+    assert!(before.next.is_some());
+    world.look(1);
+    world.secret.clear();
+    world.until = None;
+    world.look(1);
+    assert_eq!(world.trust(), before);
+    assert_eq!(world.steps.last(), Some(&Step::Refill));
+}
+
+#[test]
+fn a_secret_that_makes_no_sense_is_named_by_its_keys_and_not_by_their_content() {
+    let ours = Trust::new(Ca::generate(start(), TIMES.ca_life).unwrap())
+        .write()
+        .0;
+    let other = Trust::new(Ca::generate(start(), TIMES.ca_life).unwrap())
+        .write()
+        .0;
+    let read = |data: &Data| Trust::read(data, None);
+    assert_eq!(read(&Data::new()), Ok(None));
+    let blank = [
+        ("tls.crt".to_owned(), Vec::new()),
+        ("tls.key".to_owned(), Vec::new()),
+    ];
+    assert_eq!(
+        read(&blank.into()),
+        Ok(None),
+        "keys without a value are empty, too"
+    );
+    let mut foreign = ours.clone();
+    foreign.insert("tls.key".to_owned(), other["tls.key"].clone());
+    let mismatch = Err(Unreadable::Signer(Unusable::Mismatch));
+    assert_eq!(read(&foreign), mismatch);
+    let mut garbage = ours.clone();
+    garbage.insert("tls.crt".to_owned(), b"garbage".to_vec());
+    assert_eq!(
+        read(&garbage),
+        Err(Unreadable::Signer(Unusable::Certificate))
+    );
+    let mut half = ours;
+    half.remove("tls.key");
+    assert_eq!(read(&half), Err(Unreadable::Incomplete));
+}
+
+#[test]
+fn a_leaf_is_for_its_names_and_ends_with_its_ca_at_the_latest() {
+    let ca = Ca::generate(start(), 3 * DAY).unwrap();
+    let leaf = ca
+        .sign(&[NAME.to_owned()], start(), TIMES.leaf_life)
+        .unwrap();
+    let now = start() - MINUTE;
+    assert!(
+        trusts(&ca.certificate, &leaf.certificate, NAME, now),
+        "a clock that is a little late"
+    );
+    assert!(!trusts(
+        &ca.certificate,
+        &leaf.certificate,
+        "elsewhere",
+        now
+    ));
+    assert!(!trusts(
+        &leaf.certificate,
+        &leaf.certificate,
+        "elsewhere",
+        now
+    ));
+    assert_eq!(leaf.certificate.not_after, ca.certificate.not_after);
+    let other = Ca::generate(start(), 3 * DAY).unwrap();
+    assert!(!trusts(&other.certificate, &leaf.certificate, NAME, now));
+}
+
+#[test]
+fn what_is_shown_of_keys_is_not_the_keys() {
+    let ca = Ca::generate(start(), DAY).unwrap();
+    let leaf = ca.sign(&[NAME.to_owned()], start(), HOUR).unwrap();
+    let secret = ca.key_pem();
+    let line = secret.lines().nth(1).unwrap();
+    let shown = format!("{ca:?} {leaf:?} {:?}", Trust::new(ca.clone()));
+    assert!(
+        !shown.contains("PRIVATE") && !shown.contains(line),
+        "{shown}"
+    );
+    assert!(shown.len() < 1_000, "{shown}");
+}
+
+/// What may happen between two looks.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Pass(u32),
+    Restart(usize),
+    EmptySecret,
+    EmptyBundle,
+    LoseBundle,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        10 => (1..40_u32).prop_map(Act::Pass),
+        2 => (0..2_usize).prop_map(Act::Restart),
+        1 => Just(Act::EmptySecret),
+        1 => Just(Act::EmptyBundle),
+        1 => Just(Act::LoseBundle),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_happens_agents_trust_what_is_served(acts in prop::collection::vec(act(), 1..30)) {
+        let mut world = World::new(2);
+        world.look(0);
+        world.look(1);
+        for act in acts {
+            match act {
+                Act::Pass(days) => world.pass(DAY * days, DAY),
+                // Another one holds what was in the Secret.
+                Act::Restart(replica) => world.replicas[replica] = Replica::default(),
+                Act::EmptySecret => world.secret.clear(),
+                Act::EmptyBundle => {
+                    world.map = Some((String::new(), None));
+                }
+                Act::LoseBundle => {
+                    let kept = world.map.take();
+                    world.pass(3 * HOUR, HOUR);
+                    world.map = kept;
+                }
+            }
+            let holders = (0..2).rev().filter(|n| world.replicas[*n].held.is_some());
+            for replica in holders.collect::<Vec<_>>() {
+                world.look(replica);
+            }
+            world.pass(HOUR, HOUR);
+        }
+        let trust = world.trust();
+        prop_assert!(!trust.signer.certificate.is_over(world.now));
+        prop_assert!(trust.trusted().all(|ca| world.bundle().unwrap().has(ca)));
+    }
+}
