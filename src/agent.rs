@@ -23,7 +23,9 @@ use tokio::{runtime::Runtime, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::listeners::Ears;
-use self::{intake::Intake, listeners::Listeners, metrics::Metrics, session::Session};
+use self::{
+    intake::Intake, listeners::Listeners, metrics::Metrics, privileges::Later, session::Session,
+};
 use crate::{
     admin::{self, Liveness, Readiness},
     cli::AgentArgs,
@@ -64,7 +66,11 @@ pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
         given => given.iter().copied().collect(),
     };
     let ears = Ears::open(!args.no_raw, &ports);
-    privileges::drop_all_but_bind()?;
+    let later = match &*args.wol_ports {
+        [] => Later::Any,
+        _ => Later::Only(ears.not_open()),
+    };
+    privileges::drop_unneeded(&later)?;
     Ok(ears)
 }
 
