@@ -18,6 +18,7 @@ pub mod peer;
 pub mod pulse;
 pub mod reconcile;
 pub mod report;
+pub mod rights;
 pub mod server;
 pub mod service;
 pub mod sessions;

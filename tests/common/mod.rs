@@ -19,5 +19,6 @@ pub mod line;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod rights;
 pub mod scenarios;
 pub mod skip;
