@@ -4,6 +4,7 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "the test bed is shared, and one that breaks has to fail the test"
 )]
 
