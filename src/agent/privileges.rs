@@ -1,5 +1,6 @@
-//! Owns which privileges the agent keeps. Whoever takes it over by a packet can then neither sniff
-//! nor forge, nor gain anything by a program that he runs.
+//! Owns which privileges the agent keeps. Whoever takes it over by a packet can then open no packet
+//! socket, and gains nothing by a program that he runs. The one that is open stays: its filter is
+//! locked, so that he hears no more by it than the agent does; frames of his own can be sent by it.
 //!
 //! All that may be needed later is `CAP_NET_BIND_SERVICE`, for a port below the first one that is
 //! free to all (`net.ipv4.ip_unprivileged_port_start` of the node's network, usually 1024):
