@@ -53,9 +53,10 @@ fuzz TARGET SECONDS="60" *ARGS:
 proto:
     cargo check --locked
 
-# Write deploy/base/crd.yaml from the code.
+# Write deploy/base/crd.yaml and deploy/base/rbac.yaml from the code.
 manifests:
     cargo run --locked --quiet -- crd > deploy/base/crd.yaml
+    cargo run --locked --quiet --example rbac > deploy/base/rbac.yaml
 
 # Write everything that is generated.
 generate: proto manifests

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::listeners::Ears;
 use self::{
     credentials::Credentials, intake::Intake, listeners::Listeners, metrics::Metrics,
-    session::Session,
+    privileges::Later, session::Session,
 };
 use crate::{
     admin::{self, Liveness, Readiness},
@@ -68,7 +68,11 @@ pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
         given => given.iter().copied().collect(),
     };
     let ears = Ears::open(!args.no_raw, &ports);
-    privileges::drop_all_but_bind()?;
+    let later = match &*args.wol_ports {
+        [] => Later::Any,
+        _ => Later::Only(ears.not_open()),
+    };
+    privileges::drop_unneeded(&later)?;
     Ok(ears)
 }
 

@@ -25,6 +25,7 @@ pub mod pulse;
 pub mod quota;
 pub mod reconcile;
 pub mod report;
+pub mod rights;
 pub mod server;
 pub mod service;
 pub mod sessions;

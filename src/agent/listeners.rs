@@ -47,6 +47,12 @@ impl Ears {
             udp: udp.collect(),
         }
     }
+
+    /// The ports that could not be opened, and are tried again.
+    pub(super) fn not_open(&self) -> BTreeSet<u16> {
+        let failed = self.udp.iter().filter(|(_, socket)| socket.is_err());
+        failed.map(|(port, _)| *port).collect()
+    }
 }
 
 fn open_udp(port: u16) -> Result<UdpListener, ListenError> {

@@ -52,6 +52,14 @@ sockopt_impl!(
     i32
 );
 sockopt_impl!(
+    /// Nobody, not even root, can take the filter off any more, or put another one on.
+    LockFilter,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_LOCK_FILTER,
+    i32
+);
+sockopt_impl!(
     /// Packets seen and dropped since last asked.
     Statistics,
     GetOnly,
@@ -83,6 +91,8 @@ impl RawListener {
             .map(|i| SockFilter::new(i.code, i.jump_true, i.jump_false, i.k))
             .collect();
         socket.attach_filter(&program)?;
+        // Whoever takes over the agent shall hear no more by this socket than the agent does.
+        setsockopt(&socket, LockFilter, &1)?;
         setsockopt(&socket, Auxdata, &1)?;
         // Where the kernel is too old for it, such frames are told by their type.
         let _ = setsockopt(&socket, IgnoreOutgoing, &1);
@@ -192,4 +202,33 @@ fn vlan(control: &ControlMessageOwned) -> Option<u16> {
     let status = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
     let tag = u16::from_ne_bytes([data[16], data[17]]);
     (status & TP_STATUS_VLAN_VALID != 0).then_some(tag & VLAN_ID)
+}
+
+#[cfg(test)]
+#[path = "../../tests/common/skip.rs"]
+#[allow(unreachable_pub, reason = "a part of what other tests share")]
+mod skip;
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn nobody_can_make_it_hear_more_than_packets_that_may_wake() {
+        let listener = match RawListener::open() {
+            Ok(listener) => listener,
+            Err(error) => {
+                return skip::skipped(&format!("opening a packet socket needs NET_RAW: {error}"));
+            }
+        };
+        let everything = [SockFilter::new(0x06, 0, 0, u32::MAX)];
+        let replaced = listener.socket.attach_filter(&everything);
+        let removed = listener.socket.detach_filter();
+        for result in [replaced, removed] {
+            let error = result.expect_err("the filter is locked");
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        }
+    }
 }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The name of the Lease.
-const NAME: &str = "kubevirt-wol-manager";
+pub const NAME: &str = "kubevirt-wol-manager";
 /// How often it is looked whether everything is listed.
 const LISTING: Duration = Duration::from_millis(100);
 /// At the end the Lease is given back within this time.

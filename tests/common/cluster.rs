@@ -26,6 +26,7 @@ use super::{
     envtest::Envtest,
     kubevirt::{KubeVirt, Speed},
     line::Line,
+    rights,
     trust::Security,
 };
 pub use programs::{Agent, Manager, get, send};
@@ -83,13 +84,15 @@ impl Cluster {
         }
     }
 
-    /// The real API server; none, told loudly, where there is no program for it.
+    /// The real API server, where managers have no more than their rights; none, told loudly, where
+    /// there is no program for it.
     pub async fn real(program: &Path) -> Option<Self> {
         let envtest = Envtest::shared()?;
         let client = envtest.client().await;
         let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
         kubevirt.register().await;
-        let (line, by_line) = line_to(envtest.address(), &envtest.kubeconfig()).await;
+        let kubeconfig = rights::of_manager(&client, &envtest.kubeconfig()).await;
+        let (line, by_line) = line_to(envtest.address(), &kubeconfig).await;
         Some(Self {
             line,
             by_line,

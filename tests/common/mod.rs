@@ -20,6 +20,7 @@ pub mod line;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod rights;
 pub mod scenarios;
 pub mod sessions;
 pub mod skip;

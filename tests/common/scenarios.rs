@@ -11,6 +11,7 @@ macro_rules! scenarios {
                 let program = std::path::Path::new(env!("CARGO_BIN_EXE_kubevirt-wol"));
                 let cluster = $crate::common::cluster::Cluster::stand_in(program).await;
                 $module::$name(&cluster).await;
+                $crate::common::rights::expect_kept(cluster.server().expect("it is the stand-in"));
             }
         )*
 
