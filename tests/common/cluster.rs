@@ -27,7 +27,7 @@ use super::{
     kubevirt::{KubeVirt, Speed},
     line::Line,
     rights,
-    trust::Security,
+    trust::{Security, Trust},
 };
 pub use programs::{Agent, Manager, get, send};
 
@@ -71,16 +71,17 @@ impl Cluster {
         }
         let file = server.kubeconfig_file();
         let (line, by_line) = line_to(server.address(), &server.kubeconfig()).await;
+        let api = ApiBackend::StandIn(server);
         Self {
             line,
             by_line,
+            security: Security::Own(Trust::install(&api, &client).await),
             client,
             kubevirt,
-            security: Security::Insecure,
             program: program.to_owned(),
             kubeconfig: file.path().to_owned(),
             _file: Some(file),
-            api: ApiBackend::StandIn(server),
+            api,
         }
     }
 
@@ -93,16 +94,17 @@ impl Cluster {
         kubevirt.register().await;
         let kubeconfig = rights::of_manager(&client, &envtest.kubeconfig()).await;
         let (line, by_line) = line_to(envtest.address(), &kubeconfig).await;
+        let api = ApiBackend::Real(envtest);
         Some(Self {
             line,
             by_line,
+            security: Security::Own(Trust::install(&api, &client).await),
             client,
             kubevirt,
-            security: Security::Insecure,
             program: program.to_owned(),
             kubeconfig: envtest.kubeconfig_path().to_owned(),
             _file: None,
-            api: ApiBackend::Real(envtest),
+            api,
         })
     }
 
