@@ -10,6 +10,7 @@ pub mod directory;
 pub mod dirty;
 pub mod events;
 pub mod grant;
+mod guarding;
 pub mod identity;
 pub mod intents;
 pub mod last_wake;
@@ -59,6 +60,7 @@ use authority::{Authority, Serving};
 use config::Windows;
 use daemon_set::DaemonSetName;
 use events::{Events, Scribe};
+use guarding::Guarding;
 use identity::Banned;
 use intents::Limits;
 use last_wake::{LastWakeWriter, LastWakes};
@@ -135,14 +137,11 @@ struct Manager {
     listed: [Gate; 2],
     waker: Waker,
     server: Server,
-    transport: Keeping,
+    guarding: Guarding,
     leading: Leading,
     collector: Collector,
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
-    banned: Banned,
-    /// Where the managers make their certificates themselves.
-    authority: Option<Authority>,
     token: CancellationToken,
 }
 
@@ -160,8 +159,8 @@ impl Manager {
         let listed = LISTS.map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let alive = (liveness.clone(), token.clone());
-        let watch = watched(options, client.clone(), &mut registry, alive);
+        let lives = (liveness.clone(), token.clone());
+        let watch = watched(options, client.clone(), &mut registry, lives);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = tools(options, &watch, &events, (&last_wakes, &metrics));
         let (settings, pushed) = channel::channel((0, Arc::new(Settings::default())));
@@ -189,14 +188,10 @@ impl Manager {
             forbidden: waker.forbidden(),
         };
         let leading = Leading::new(options, &watch, others, &mut registry);
-        let (counted, leadership) = (
-            authority::metrics::Metrics::register(&mut registry),
-            leading.leadership.clone(),
-        );
-        let authority = authority(options, client, &transport, (leadership, counted));
+        let leadership = leading.leadership.clone();
+        let authority = authority(options, client, &transport, (leadership, &mut registry));
         let (server, transport) = server((grpc, plaintext), transport, agents, &readiness);
         Ok(Self {
-            authority,
             registry,
             scribe,
             watch,
@@ -208,9 +203,8 @@ impl Manager {
             collector,
             daemon_set: options.daemon_set.clone(),
             last_wakes,
-            banned,
             server,
-            transport,
+            guarding: Guarding::new(transport, authority, banned),
             readiness,
             liveness,
             token,
@@ -231,41 +225,27 @@ impl Manager {
             admin::serve(admin, self.registry.into(), health, last.clone()),
         );
         tasks.spawn("events", self.scribe.run(last.clone(), heart("events")));
-        // Given back when nothing is done any more that needs it.
-        tasks.spawn("leader", self.leading.elector.run(last, heart("leader")));
-        let reconciler = self.leading.reconciler;
-        tasks.spawn("status", reconciler.run(token.clone(), heart("status")));
-        let seen = self.leading.daemon_set;
-        let namespace = &self.daemon_set.namespace;
-        for secret in self.watch.directory.passwords().names() {
-            let watch = self.watch.clone();
-            let passwords = watch.secure_on(namespace.as_str().into(), secret.clone());
-            tasks.spawn("passwords", passwords);
-        }
-        let client = self.watch.client.clone();
-        let heartbeat = heart("daemon set");
-        tasks.spawn(
-            "daemon set",
-            daemon_set::watch(client, self.daemon_set, seen, token.clone(), heartbeat),
-        );
+        let observers: Vec<Arc<dyn Observer>> = vec![
+            self.waker.changes(),
+            self.leading.dirty.clone(),
+            self.collector.dirty.clone(),
+        ];
+        passwords(&self.watch, &self.daemon_set.namespace, &mut tasks);
+        let followed = (self.watch.client.clone(), self.daemon_set);
+        // The Lease is given back when nothing is done any more that needs it.
+        let ends = (token.clone(), last);
+        self.leading.spawn(&mut tasks, followed, ends, heart);
         let last_wakes = self.last_wakes;
         tasks.spawn(
             "last wakes",
             last_wakes.run(token.clone(), heart("last wakes")),
         );
-        let banned = self.banned.run(token.clone(), heart("banned nodes"));
-        tasks.spawn("banned nodes", banned);
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
         tasks.spawn(
             "staleness",
             self.watch.clone().staleness(heart("staleness")),
         );
-        let observers: Vec<Arc<dyn Observer>> = vec![
-            self.waker.changes(),
-            self.leading.dirty,
-            self.collector.dirty.clone(),
-        ];
         tasks.spawn(
             "virtual machines",
             self.watch.clone().virtual_machines(observers, vms),
@@ -279,11 +259,7 @@ impl Manager {
             "configs",
             self.watch.wol_configs(self.windows, self.settings, configs),
         );
-        self.transport.spawn(&mut tasks, &token, heart);
-        if let Some(authority) = self.authority {
-            let authority = authority.run(token.clone(), heart("authority"));
-            tasks.spawn("authority", authority);
-        }
+        self.guarding.spawn(&mut tasks, &token, heart);
         let waker = self.waker.run(token, heart("waker"));
         tasks.spawn("waker", holding(guard.clone(), waker));
         tasks.spawn("agents", holding(guard, server.run(heart("agents"))));
@@ -319,6 +295,15 @@ fn watched(
     watch
 }
 
+/// Follows the Secrets with SecureOn passwords.
+fn passwords(watch: &Watch, namespace: &str, tasks: &mut Tasks) {
+    for secret in watch.directory.passwords().names() {
+        let watch = watch.clone();
+        let passwords = watch.secure_on(namespace.into(), secret.clone());
+        tasks.spawn("passwords", passwords);
+    }
+}
+
 fn tools(
     options: &Options,
     watch: &Watch,
@@ -351,8 +336,9 @@ fn authority(
     options: &Options,
     client: Client,
     transport: &Transport,
-    (leadership, metrics): (Leadership, authority::metrics::Metrics),
+    (leadership, registry): (Leadership, &mut Registry),
 ) -> Option<Authority> {
+    let metrics = authority::metrics::Metrics::register(registry);
     if options.protection != Protection::OwnCa {
         return None;
     }

@@ -38,7 +38,7 @@ use kubevirt_wol::{
         metrics::Metrics,
         rights::{
             AGENT, MANAGER, RIGHTS, Right, Scope,
-            Verb::{self, Create, Get, List, Update, Watch},
+            Verb::{self, Get},
             manifest,
         },
     },
@@ -53,29 +53,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
 const DOCS: &str = include_str!("../docs/security.md");
 
 /// What is used where this file does not look, and where that is.
-const SHOWN_ELSEWHERE: &[(&str, &[Verb], &str)] = &[
-    ("tokenreviews", &[Create], IDENTITY),
-    (
-        "secrets kubevirt-wol-ca",
-        &[Get, List, Watch, Update],
-        AUTHORITY,
-    ),
-    (
-        "configmaps kubevirt-wol-ca-bundle",
-        &[Get, List, Watch, Update],
-        AUTHORITY,
-    ),
-    ("secrets kubevirt-wol-secureon", &[List, Watch], SECURE_ON),
-    (
-        "configmaps kubevirt-wol-banned-nodes",
-        &[List, Watch],
-        IDENTITY,
-    ),
-    ("pods", &[Get], IDENTITY),
-];
+const SHOWN_ELSEWHERE: &[(&str, &[Verb], &str)] = &[("pods", &[Get], IDENTITY)];
 const IDENTITY: &str = "tests of who an agent is";
-const AUTHORITY: &str = "tests of the managers' CA";
-const SECURE_ON: &str = "tests of SecureOn";
 
 /// What no manager may ever be able to do, whatever else is granted: group, resource, name, verb.
 const NEVER: &[(&str, &str, &str, &str)] = &[

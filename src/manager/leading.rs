@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    daemon_set::{self, DaemonSetName},
     dirty::Dirty,
     events::Events,
     leader::{Elector, Leadership},
@@ -16,14 +19,17 @@ use super::{
     waker::Forbidden,
     watch::Watch,
 };
-use crate::admin::Gate;
+use crate::{
+    admin::{Gate, Heartbeat},
+    shutdown::Tasks,
+};
 
 /// What writes the status of the configs, on the leader.
 pub(super) struct Leading {
     pub(super) dirty: Arc<Dirty>,
-    pub(super) daemon_set: channel::Sender<Option<DaemonSetSeen>>,
-    pub(super) elector: Elector,
-    pub(super) reconciler: Reconciler,
+    daemon_set: channel::Sender<Option<DaemonSetSeen>>,
+    elector: Elector,
+    reconciler: Reconciler,
     pub(super) leadership: Leadership,
 }
 
@@ -74,5 +80,26 @@ impl Leading {
             reconciler: Reconciler::new(sources, writer),
             leadership,
         }
+    }
+
+    /// Starts them. The election ends with the second token, all else with the first.
+    pub(super) fn spawn(
+        self,
+        tasks: &mut Tasks,
+        (client, daemon_set): (Client, DaemonSetName),
+        (token, last): (CancellationToken, CancellationToken),
+        heart: impl Fn(&'static str) -> Heartbeat,
+    ) {
+        tasks.spawn("leader", self.elector.run(last, heart("leader")));
+        let status = self.reconciler.run(token.clone(), heart("status"));
+        tasks.spawn("status", status);
+        let seen = daemon_set::watch(
+            client,
+            daemon_set,
+            self.daemon_set,
+            token,
+            heart("daemon set"),
+        );
+        tasks.spawn("daemon set", seen);
     }
 }

@@ -1,6 +1,10 @@
 //! Many at once: managers that race for one VM, and VMs that wait for each other.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    array,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use kubevirt_wol::{
@@ -11,13 +15,17 @@ use tokio::time::Instant;
 
 use super::{Bed, NS, mac, usize_of};
 use crate::common::{
-    cluster::{Cluster, Manager, eventually},
+    cluster::{Cluster, eventually},
     kubevirt::vm::RunStrategy::{Halted, Manual, RerunOnFailure},
+    process::free_tcp,
 };
 
+/// Where managers listen for agents that can prove nothing.
+const LEGACY: &str = "--legacy-plaintext-bind";
+
 /// Reports a packet to a manager, by the protocol that needs no agent.
-async fn report(manager: &Manager, mac: String) -> Status {
-    let address = format!("http://{}", manager.grpc);
+async fn report(manager: SocketAddr, mac: String) -> Status {
+    let address = format!("http://{manager}");
     let mut client = WolServiceClient::connect(address)
         .await
         .expect("it listens");
@@ -31,7 +39,12 @@ async fn report(manager: &Manager, mac: String) -> Status {
 }
 
 pub(crate) async fn of_many_managers_that_race_one_starts_the_vm(c: &Cluster) {
-    let bed = Bed::new(c, &[]).await;
+    let addresses: [SocketAddr; 8] = array::from_fn(|_| free_tcp());
+    let manager = |address: SocketAddr| async move {
+        let address = address.to_string();
+        c.manager(&[LEGACY, &address]).await
+    };
+    let bed = Bed::new(c, &[LEGACY, &addresses[0].to_string()]).await;
     let machines = [
         ("halted", Halted),
         ("manual", Manual),
@@ -41,10 +54,9 @@ pub(crate) async fn of_many_managers_that_race_one_starts_the_vm(c: &Cluster) {
         bed.add(n, name, strategy).await;
     }
     bed.up_to_date().await;
-    let others = join_all((0..7).map(|_| c.manager(&[]))).await;
-    let managers: Vec<&Manager> = others.iter().chain([&bed.manager]).collect();
+    let others = join_all(addresses[1..].iter().map(|address| manager(*address))).await;
     for (n, (name, _)) in machines.into_iter().enumerate() {
-        let answers = join_all(managers.iter().map(|manager| report(manager, mac(n)))).await;
+        let answers = join_all(addresses.map(|address| report(address, mac(n)))).await;
         let fine = [
             Status::VmStartInitiated,
             Status::VmAlreadyRunning,
@@ -60,7 +72,7 @@ pub(crate) async fn of_many_managers_that_race_one_starts_the_vm(c: &Cluster) {
         // To a Manual VM KubeVirt may say so to several; the VM starts once all the same.
         assert!(codes.contains(&202), "{name}: {codes:?}");
     }
-    for manager in managers {
+    for manager in others.iter().chain([&bed.manager]) {
         eventually("every manager is done", async || {
             manager.metric("kubevirt_wol_intents_open") < 1.0
         })

@@ -29,7 +29,7 @@ use super::{
     rights,
     trust::{Security, Trust},
 };
-pub use programs::{Agent, Manager, get, send};
+pub use programs::{Agent, INSECURE, Manager, get, send};
 
 /// The group of virt-api, and its versions.
 const SUBRESOURCES: (&str, [&str; 2]) = ("subresources.kubevirt.io", ["v1", "v1alpha3"]);

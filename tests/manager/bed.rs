@@ -79,6 +79,11 @@ impl Desk {
     }
 }
 
+/// The port for agents without any protection.
+fn plaintext(registry: &mut Registry) -> Transport {
+    Transport::new(&Protection::Insecure, TransportMetrics::new(registry)).unwrap()
+}
+
 pub(crate) struct Bed {
     pub(crate) desk: Arc<Desk>,
     pub(crate) settings: watch::Sender<(u64, Arc<Settings>)>,
@@ -115,8 +120,7 @@ impl Bed {
         let identities = identity::Metrics::new(&mut registry);
         let authenticator = Arc::new(authenticator(identities));
         let ready = readiness.gate("the test");
-        let counted = TransportMetrics::new(&mut registry);
-        let transport = Transport::new(&Protection::Insecure, counted).unwrap();
+        let transport = plaintext(&mut registry);
         let server = Server {
             acceptor: transport.acceptor(listener),
             certificate: transport.certificate(&readiness),

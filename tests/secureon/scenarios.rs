@@ -14,7 +14,7 @@ use crate::{
         apiserver::{Fault, When},
         cluster::{Cluster, eventually},
         kubevirt::vm::vm,
-        process::free_udp,
+        process::{free_tcp, free_udp},
     },
     view::{MAC, NS, OTHER, condition, is, status},
 };
@@ -163,7 +163,11 @@ pub(crate) async fn passwords_serve_on_while_the_api_is_away(c: &Cluster) {
 /// On the stand-in, which can be told to fail for one resource.
 pub(crate) async fn wakes_wait_for_a_secret_that_cannot_be_read(c: &Cluster) {
     let Some(server) = c.server() else { return };
-    let reads = When::path("/secrets").method(http::Method::GET);
+    let reads = When::matching(|request| {
+        let query = request.uri.query().unwrap_or_default();
+        request.uri.path().ends_with("/secrets") && query.contains(SECRET)
+    });
+    let reads = reads.method(http::Method::GET);
     let fault = server.faults().add(reads, Fault::internal_error());
     c.install_crd().await;
     c.namespace(NS).await;
@@ -189,8 +193,12 @@ pub(crate) async fn wakes_wait_for_a_secret_that_cannot_be_read(c: &Cluster) {
 }
 
 pub(crate) async fn the_original_protocol_never_carries_a_password(c: &Cluster) {
-    let (manager, agent) = ready(c, &[("default", b"\0\0\0\0")]).await;
-    let client = WolServiceClient::connect(format!("http://{}", manager.grpc));
+    let (_, agent) = ready(c, &[("default", b"\0\0\0\0")]).await;
+    let plaintext = free_tcp();
+    let _other = c
+        .manager(&["--legacy-plaintext-bind", &plaintext.to_string()])
+        .await;
+    let client = WolServiceClient::connect(format!("http://{plaintext}"));
     let event = WolEvent {
         mac_address: MAC.into(),
         node_name: "old-node".into(),

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     bed::{SECRET, delete, put, ready, refused, wakes_soon},
-    common::cluster::{Cluster, get},
+    common::{
+        cluster::{Cluster, get},
+        rights::{OTHER_PASSWORDS, give_other_passwords},
+    },
     view::{MAC, NS, OTHER, condition, config, is, status},
 };
 
@@ -14,11 +17,12 @@ fn message<'a>(status: &'a Value, kind: &str) -> &'a str {
 
 pub(crate) async fn only_secrets_that_the_manager_was_told_of_are_read(c: &Cluster) {
     let (names, data) = (
-        ["other-passwords", "kubevirt-wol-ca"],
+        [OTHER_PASSWORDS, "kubevirt-wol-ca"],
         [("default", &b"secret"[..])],
     );
-    for name in names {
-        put(c, name, &data).await;
+    put(c, OTHER_PASSWORDS, &data).await;
+    if c.server().is_none() {
+        give_other_passwords(&c.client).await;
     }
     let (manager, agent) = ready(c, &[]).await;
     for (name, reason) in names
@@ -37,10 +41,10 @@ pub(crate) async fn only_secrets_that_the_manager_was_told_of_are_read(c: &Clust
     assert_eq!(crate::bed::starts(c, "desktop"), 0);
     drop((manager, agent));
     // Told of both, the manager serves the one, and does not start for the other.
-    let both = "other-passwords,kubevirt-wol-secureon";
+    let both = format!("{OTHER_PASSWORDS},{SECRET}");
     c.config("default", json!({"secureOn": {"secretName": names[0]}}))
         .await;
-    let manager = c.manager(&["--secure-on-secret", both]).await;
+    let manager = c.manager(&["--secure-on-secret", &both]).await;
     let agent = c.agent("node-1", &manager, crate::common::process::free_udp());
     wakes_soon(c, &agent, (MAC, "desktop"), b"secret").await;
     let mut refusing = c.manager_at(
@@ -49,9 +53,7 @@ pub(crate) async fn only_secrets_that_the_manager_was_told_of_are_read(c: &Clust
     );
     let ended = refusing.process.ended(crate::common::cluster::SOON);
     assert_eq!(ended.code(), Some(2), "{}", refusing.process.text());
-    for name in names {
-        delete(c, name).await;
-    }
+    delete(c, OTHER_PASSWORDS).await;
 }
 
 pub(crate) async fn a_key_that_opens_nothing_is_named_and_its_value_is_not(c: &Cluster) {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::view::{MAC, NS, OTHER, prepared, status};
 use crate::common::{
-    cluster::{Cluster, Manager, eventually},
+    cluster::{Cluster, INSECURE, Manager, eventually},
     kubevirt::vm::vm,
     process::free_udp,
 };
@@ -94,8 +94,9 @@ pub(crate) async fn a_leader_that_ends_hands_over_at_once(c: &Cluster) {
 
 pub(crate) async fn wakes_are_served_without_a_leader(c: &Cluster) {
     prepared(c, json!({})).await;
-    let manager = c.manager(&["--namespace", "nowhere"]).await;
-    let agent = c.agent("node-1", &manager, free_udp());
+    let manager = c.manager(&["--namespace", "nowhere", INSECURE]).await;
+    let agent = c.agent_at("node-1", manager.grpc, free_udp(), &[INSECURE]);
+    agent.configured();
     c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
     eventually("the VM is woken", async || {
         agent.hears(MAC);

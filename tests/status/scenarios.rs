@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::view::{MAC, NS, OTHER, condition, config, is, mapping, obstacle, prepared, status};
 pub(crate) use super::{leaders::*, surroundings::*};
 use crate::common::{
-    cluster::{Cluster, eventually},
+    cluster::{Cluster, INSECURE, eventually},
     kubevirt::vm::{RunStrategy, vm},
     process::free_udp,
 };
@@ -213,8 +213,9 @@ pub(crate) async fn the_last_wake_is_told_by_who_served_it_and_not_too_often(c: 
     c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
     c.kubevirt.add(&vm(NS, "other").mac(OTHER)).await;
     // It cannot lead, and serves wakes all the same.
-    let manager = c.manager(&["--namespace", "nowhere"]).await;
-    let agent = c.agent("node-1", &manager, free_udp());
+    let manager = c.manager(&["--namespace", "nowhere", INSECURE]).await;
+    let agent = c.agent_at("node-1", manager.grpc, free_udp(), &[INSECURE]);
+    agent.configured();
     agent.hears(MAC);
     let seen = status(c, "default", "a wake", |s| s["lastWake"].is_object()).await;
     let wake = &seen["lastWake"];

@@ -93,10 +93,10 @@ impl World {
             .as_ref()
             .is_none_or(|(leaf, by)| leaf.is_due(self.now) || *by != signer.certificate);
         if due && !signer.certificate.is_over(self.now) {
-            let signed = signer
+            let fresh = signer
                 .sign(&[NAME.to_owned()], self.now, TIMES.leaf_life)
                 .unwrap();
-            *leaf = Some((signed, signer.certificate.clone()));
+            *leaf = Some((fresh, signer.certificate.clone()));
         }
     }
 

@@ -15,6 +15,9 @@ use super::{
     Cluster, SOON, eventually,
 };
 
+/// Among its flags, a program has nothing to do with the cluster's security.
+pub const INSECURE: &str = "--insecure";
+
 /// A running manager.
 pub struct Manager {
     pub process: Process,
@@ -43,7 +46,11 @@ impl Cluster {
     pub fn manager_at(&self, grpc: SocketAddr, flags: &[&str]) -> Manager {
         let admin = free_tcp();
         let (grpc_text, admin_text) = (grpc.to_string(), admin.to_string());
-        let security = self.security.of_manager();
+        let security = if flags.contains(&INSECURE) {
+            Vec::new()
+        } else {
+            self.security.of_manager()
+        };
         let mut args = vec!["manager", "--grpc-bind", &grpc_text];
         args.extend(security.iter().map(String::as_str));
         args.extend(["--admin-bind", &admin_text]);
@@ -83,7 +90,11 @@ impl Cluster {
     }
 
     fn spawn_agent(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
-        let (pod, security) = self.security.of_agent(node);
+        let (pod, security) = if flags.contains(&INSECURE) {
+            (None, Vec::new())
+        } else {
+            self.security.of_agent(node)
+        };
         let manager = manager.to_string();
         let mut args = vec!["agent", "--no-raw", "--node-name", node, "--manager"];
         args.push(&manager);
