@@ -193,7 +193,7 @@ pub(crate) async fn wakes_wait_for_a_secret_that_cannot_be_read(c: &Cluster) {
 }
 
 pub(crate) async fn the_original_protocol_never_carries_a_password(c: &Cluster) {
-    let (_, agent) = ready(c, &[("default", b"\0\0\0\0")]).await;
+    let (_manager, agent) = ready(c, &[("default", b"\0\0\0\0")]).await;
     let plaintext = free_tcp();
     let _other = c
         .manager(&["--legacy-plaintext-bind", &plaintext.to_string()])
