@@ -1,5 +1,6 @@
 //! The main job, on this machine alone: an API stand-in, a manager and two agents as processes of
-//! their own, and magic packets that start a VM or do not. Needs no cluster and no root.
+//! their own, which know each other by TLS and tokens, and magic packets that start a VM or do not.
+//! Needs no cluster and no root.
 //!
 //! `cargo run --release --example demo`: exit 0 only if everything happened as it should, read
 //! from the stand-in's own record of requests. `-- --serve` keeps it up to play with.
@@ -14,6 +15,8 @@
 mod common;
 #[path = "demo/story.rs"]
 mod story;
+#[path = "demo/strangers.rs"]
+mod strangers;
 
 use std::{
     path::{Path, PathBuf},
@@ -69,10 +72,12 @@ async fn demo(options: &Options) -> ExitCode {
     let mut story = Story::begin();
     let program = std::env::current_exe().expect("the demo knows its own file");
     let bed = Bed::make(&mut story, &program, options).await;
+    strangers::chapter_agents(&mut story, &bed);
     chapter_broadcast(&mut story, &bed).await;
     chapter_repeat(&mut story, &bed).await;
     chapter_halted(&mut story, &bed).await;
     chapter_refused(&mut story, &bed);
+    strangers::chapter_strangers(&mut story, &bed).await;
     verdict(&mut story, &bed).await;
     let code = story.end();
     if options.serve {
@@ -248,7 +253,7 @@ async fn serve(story: &Story, bed: &Bed) {
     println!("  kubectl describe vm -n {NAMESPACE} spare");
     println!("  curl -s http://{}/metrics\n", bed.manager.admin);
     println!(
-        "Agents hear UDP port {}, the manager is on {}.\n",
+        "Agents hear UDP port {}, the manager takes TLS and tokens of agents on {}.\n",
         bed.port, bed.manager.grpc
     );
     tokio::select! {

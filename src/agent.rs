@@ -108,7 +108,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let listeners = Arc::new(listeners);
     let session = Session {
         target: connect::Target::new(&args)?,
-        credentials: Credentials::new(args.token_file),
+        credentials: Credentials::new(args.token_file, args.client_tls_dir.is_some()),
         hello: pb::Hello {
             node_name: args.node_name,
             boot_id: fastrand::u64(1..),

@@ -360,7 +360,7 @@ pub struct AgentArgs {
     )]
     pub manager: String,
     /// The service account token by which this agent proves which node it is on. It is read again
-    /// when it changes, and sent over TLS only.
+    /// when it changes, and sent over TLS only. With --client-tls-dir there need be none.
     #[arg(
         long,
         env = "WOL_TOKEN_FILE",

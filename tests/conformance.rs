@@ -7,6 +7,8 @@
     reason = "a step that cannot be taken has to fail the test"
 )]
 
+#[path = "conformance/authority.rs"]
+mod authority;
 mod common;
 #[path = "conformance/custom.rs"]
 mod custom;

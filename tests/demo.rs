@@ -44,7 +44,15 @@ fn demo(flags: &[&str]) -> (Option<i32>, String) {
 fn every_expectation_holds() {
     let (code, story) = demo(&[]);
     assert_eq!(code, Some(0), "{story}");
-    assert!(story.contains("demo/desktop is Running"), "{story}");
+    for told in [
+        "demo/desktop is Running",
+        "ok     both agents have proven which node they are on",
+        "ok     without TLS nobody is heard",
+        "ok     a token of somebody else is refused",
+        "ok     spare: no start",
+    ] {
+        assert!(story.contains(told), "{told}:\n{story}");
+    }
 }
 
 #[test]

@@ -46,11 +46,13 @@ impl Token {
 #[derive(Debug)]
 pub(super) struct Credentials {
     file: PathBuf,
+    /// Whether a certificate proves who this agent is, so that there need not be a token.
+    certified: bool,
 }
 
 impl Credentials {
-    pub(super) fn new(file: PathBuf) -> Self {
-        Self { file }
+    pub(super) fn new(file: PathBuf, certified: bool) -> Self {
+        Self { file, certified }
     }
 
     /// What a new session is to be opened with: nothing where the connection is not `protected`, as
@@ -60,7 +62,7 @@ impl Credentials {
     ///
     /// There is no token that could be sent.
     pub(super) fn for_session(&self, protected: bool) -> anyhow::Result<Option<Token>> {
-        if !protected {
+        if !protected || (self.certified && matches!(self.file.try_exists(), Ok(false))) {
             return Ok(None);
         }
         self.read().map(Some)
@@ -132,7 +134,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("token");
         fs::write(&file, text).unwrap();
-        (directory, Credentials::new(file))
+        (directory, Credentials::new(file, false))
     }
 
     #[test]
@@ -159,6 +161,17 @@ mod tests {
             "{error}"
         );
         assert_eq!(credentials.for_session(false).unwrap(), None);
+    }
+
+    #[test]
+    fn a_certificate_makes_up_for_a_token_that_is_not_there_but_not_for_a_bad_one() {
+        let (directory, credentials) = file("two words");
+        let credentials = Credentials::new(credentials.file, true);
+        assert!(credentials.for_session(true).is_err());
+        fs::write(&credentials.file, "s3cret").unwrap();
+        assert!(credentials.for_session(true).unwrap().is_some());
+        drop(directory);
+        assert_eq!(credentials.for_session(true).unwrap(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{custom, manager, tokens};
+use super::{authority, custom, manager, tokens};
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ const JSON_PATCH: &str = "application/json-patch+json";
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 pub(crate) const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+pub(crate) const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
 
 fn step(method: Method, path: impl Into<String>) -> Step {
     Step {
@@ -118,6 +120,7 @@ pub(crate) fn all() -> Vec<Step> {
         manager::events(),
         manager::versions(),
         tokens::all(),
+        authority::all(),
         manager::daemon_sets(),
         custom::deletions(),
     ];

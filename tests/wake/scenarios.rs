@@ -302,22 +302,38 @@ pub(crate) async fn an_odd_vm_does_not_hide_the_others(c: &Cluster) {
     }
 }
 
-pub(crate) async fn the_original_agents_protocol_wakes_too(c: &Cluster) {
-    let (manager, _agent) = ready(c).await;
-    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
-    let mut client = WolServiceClient::connect(format!("http://{}", manager.grpc))
-        .await
-        .expect("it listens");
-    let event = WolEvent {
+/// A wake for `desktop`, as an agent of the original implementation reports it.
+fn original_event() -> WolEvent {
+    WolEvent {
         mac_address: MAC.to_uppercase(),
         node_name: "old-node".into(),
         source_ip: "10.0.0.7".into(),
         packet_size: 102,
         ..WolEvent::default()
+    }
+}
+
+pub(crate) async fn the_original_agents_protocol_wakes_too(c: &Cluster) {
+    c.install_crd().await;
+    c.namespace(NS).await;
+    c.config("default", json!({"discoveryMode": "All"})).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    let bind = free_tcp().to_string();
+    let manager = c.manager(&["--legacy-plaintext-bind", &bind]).await;
+    // Not beside our own agents, whose port is for TLS.
+    let refused = match WolServiceClient::connect(format!("http://{}", manager.grpc)).await {
+        Err(_) => true,
+        Ok(mut client) => client.report_wol_event(original_event()).await.is_err(),
     };
+    assert!(refused, "plaintext is served on the agents' port");
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(starts(c, "desktop"), 0);
+    let mut client = WolServiceClient::connect(format!("http://{bind}"))
+        .await
+        .expect("it listens");
     eventually("it is answered as started", async || {
         let response = client
-            .report_wol_event(event.clone())
+            .report_wol_event(original_event())
             .await
             .expect("an answer")
             .into_inner();

@@ -156,6 +156,10 @@ pub fn after_update(call: &Call, old: Option<&Value>, mut new: Value) -> Value {
     let sent = read(&new);
     let before = old.map(read).unwrap_or_default();
     let mut owners = if sent.is_empty() { before } else { sent };
+    // What was made with nothing to own is not followed before somebody applies.
+    if old.is_some() && owners.is_empty() {
+        return new;
+    }
     let empty = blank(&call.resource, &new);
     let (changed, removed) = Fields::compare(types(&call.resource), old.unwrap_or(&empty), &new);
     let changed = ownable(call, changed);
