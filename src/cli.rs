@@ -34,7 +34,8 @@ pub struct Cli {
         default_value = "auto"
     )]
     pub log_format: LogFormat,
-    /// Which log lines are written, for example info or info,kubevirt_wol=debug.
+    /// Which log lines are written, for example info or info,kubevirt_wol=debug. Never those of
+    /// kube_client::client, in which answers of the API server, and so Secrets, may stand.
     #[arg(
         long,
         global = true,
@@ -50,8 +51,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Maps the MAC addresses of magic packets to virtual machines and starts them.
+    ///
+    /// The cluster is that of the kubeconfig that KUBECONFIG names, or ~/.kube/config; where there is
+    /// none, the one whose pod this runs in, by its service account.
     Manager(Box<ManagerArgs>),
     /// Listens for magic packets on this node and reports them to a manager.
+    ///
+    /// An agent does not talk to the API server and needs no kubeconfig.
     Agent(AgentArgs),
     /// Prints the CustomResourceDefinition of WolConfig, for kubectl apply -f -.
     Crd,
