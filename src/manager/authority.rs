@@ -24,7 +24,7 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -93,10 +93,21 @@ pub struct Authority {
     leaf: Option<Leaf>,
     /// Whose leaf it is.
     signed_by: Option<certificate::Certificate>,
+    /// Since when the Secret has been seen empty.
+    empty_since: Option<Instant>,
+    /// The longest pause before the next look, where it is shorter than usual.
+    wait: Option<Duration>,
     /// What is wrong, which is told once.
-    told: HashMap<Kept, Failure>,
+    told: HashMap<(Kept, Deed), Failure>,
     /// Why changes are not seen when they happen.
     unseen: Option<String>,
+}
+
+/// What is done with an object. One may fail where the other one does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Deed {
+    Read,
+    Write,
 }
 
 /// The objects as they were read; each none where it could not be.
@@ -124,6 +135,8 @@ impl Authority {
             held: None,
             leaf: None,
             signed_by: None,
+            empty_since: None,
+            wait: None,
             told: HashMap::new(),
             unseen: None,
         }
@@ -189,6 +202,7 @@ impl Authority {
 
     fn pause(&self) -> Duration {
         let look = self.options.times.look();
+        let look = self.wait.map_or(look, |wait| look.min(wait));
         let passes = |failure: &Failure| failure.trouble == Trouble::Unavailable;
         if self.told.values().any(passes) {
             // With jitter, so that replicas do not knock together.
@@ -200,6 +214,7 @@ impl Authority {
 
     /// Does everything that is due.
     async fn look(&mut self) {
+        self.wait = None;
         for _ in 0..MAX_WRITES {
             if !self.step().await {
                 break;
@@ -214,19 +229,27 @@ impl Authority {
         let now = SystemTime::now();
         // Where the Secret is not known, what is not in it is not either.
         let leads = self.leadership.holds() && read.secret.is_some();
+        let since = self.empty_since.take().unwrap_or_else(Instant::now);
+        self.empty_since = matches!(read.secret, Some((_, None))).then_some(since);
         if let Some((secret, found)) = read.secret {
             let seen = Seen {
                 found: found.as_ref(),
+                empty_for: since.elapsed(),
                 held: self.held.as_ref(),
                 bundle: read.map.as_ref().map(|(_, bundle)| bundle),
                 leads,
             };
+            let wait = self.options.times.wait(seen);
             match self.options.times.secret(now, seen) {
                 Ok(Some((step, trust))) => {
                     let written = self.store.write_secret(secret, &trust).await;
                     return self.wrote(Kept::Secret, step, written);
                 }
-                Ok(None) => self.hold(found, now),
+                Ok(None) => {
+                    self.told.remove(&(Kept::Secret, Deed::Write));
+                    self.hold(found, now);
+                    self.waits(wait);
+                }
                 Err(error) => tracing::error!(%error, "cannot make a CA; trying again"),
             }
         }
@@ -234,10 +257,23 @@ impl Authority {
             return false;
         };
         let Some((step, bundle)) = self.options.times.bundle(now, trust, &bundle, leads) else {
+            self.told.remove(&(Kept::Bundle, Deed::Write));
             return false;
         };
         let written = self.store.write_map(map, &bundle).await;
         self.wrote(Kept::Bundle, step, written)
+    }
+
+    /// Tells that another manager may fill the Secret within this time, and looks again after it.
+    fn waits(&mut self, wait: Option<Duration>) {
+        self.wait = wait;
+        if let Some(wait) = wait {
+            tracing::info!(
+                seconds = wait.as_secs(),
+                "the Secret of the managers' CA is empty, and agents may trust a CA: waiting for a \
+                 manager that knows it to put it back"
+            );
+        }
     }
 
     /// Reads both objects, and tells what is wrong with them.
@@ -256,8 +292,8 @@ impl Authority {
             (map, bundle)
         });
         Read {
-            secret: self.note(Kept::Secret, secret),
-            map: self.note(Kept::Bundle, map),
+            secret: self.note((Kept::Secret, Deed::Read), secret),
+            map: self.note((Kept::Bundle, Deed::Read), map),
         }
     }
 
@@ -265,14 +301,19 @@ impl Authority {
         let Some(trust) = found else { return };
         let ca = &trust.signer.certificate;
         self.metrics.ca_expires(ca.not_after);
-        if ca.is_over(now) {
+        if !ca.holds(now) {
+            let words = if ca.is_over(now) {
+                "the CA has expired"
+            } else {
+                "the CA does not hold yet"
+            };
             let failure = Failure {
                 trouble: Trouble::Expired,
-                words: "the CA has expired".to_owned(),
+                words: words.to_owned(),
             };
-            let _ = self.note::<()>(Kept::Secret, Err(failure));
+            let _ = self.note::<()>((Kept::Secret, Deed::Read), Err(failure));
         } else {
-            self.told.remove(&Kept::Secret);
+            self.told.remove(&(Kept::Secret, Deed::Read));
         }
         self.held = Some(trust);
     }
@@ -281,6 +322,7 @@ impl Authority {
     fn wrote(&mut self, object: Kept, step: Step, written: Result<(), Failure>) -> bool {
         match written {
             Ok(()) => {
+                self.note((object, Deed::Write), Ok(()));
                 self.metrics.step(step);
                 tracing::info!(step = %Word(step), "the managers' CA: one step done");
                 true
@@ -290,7 +332,7 @@ impl Authority {
                 true
             }
             Err(failure) => {
-                let _ = self.note::<()>(object, Err(failure));
+                let _ = self.note::<()>((object, Deed::Write), Err(failure));
                 false
             }
         }
@@ -309,7 +351,7 @@ impl Authority {
                 return;
             }
         }
-        if signer.certificate.is_over(now) {
+        if !signer.certificate.holds(now) {
             return;
         }
         match signer.sign(&self.options.servers, now, self.options.times.leaf_life) {
@@ -328,13 +370,14 @@ impl Authority {
     }
 
     /// Counts what is wrong with an object, and tells it once.
-    fn note<T>(&mut self, object: Kept, result: Result<T, Failure>) -> Option<T> {
+    fn note<T>(&mut self, what: (Kept, Deed), result: Result<T, Failure>) -> Option<T> {
+        let (object, _) = what;
         let failure = match result {
             Ok(good) => {
                 // That it has expired is told when it is held.
-                let told = self.told.get(&object);
+                let told = self.told.get(&what);
                 if told.is_some_and(|failure| failure.trouble != Trouble::Expired) {
-                    self.told.remove(&object);
+                    self.told.remove(&what);
                     tracing::info!(
                         object = self.name(object),
                         "the managers' CA: can be used again"
@@ -345,7 +388,7 @@ impl Authority {
             Err(failure) => failure,
         };
         self.metrics.failed(object, failure.trouble);
-        if self.told.get(&object) != Some(&failure) {
+        if self.told.get(&what) != Some(&failure) {
             tracing::warn!(
                 namespace = self.options.names.namespace,
                 object = self.name(object),
@@ -354,7 +397,7 @@ impl Authority {
                 "the managers' CA: {}",
                 failure.trouble.remedy(object)
             );
-            self.told.insert(object, failure);
+            self.told.insert(what, failure);
         }
         None
     }

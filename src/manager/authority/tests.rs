@@ -33,6 +33,8 @@ fn start() -> SystemTime {
 /// The two objects, and replicas that look at them.
 struct World {
     now: SystemTime,
+    /// What no clock that is set changes.
+    passed: Duration,
     secret: Data,
     until: Option<String>,
     map: Option<(String, Option<String>)>,
@@ -48,12 +50,14 @@ struct World {
 struct Replica {
     held: Option<Trust>,
     leaf: Option<(Leaf, Certificate)>,
+    empty_since: Option<Duration>,
 }
 
 impl World {
     fn new(replicas: usize) -> Self {
         Self {
             now: start(),
+            passed: Duration::ZERO,
             secret: Data::new(),
             until: None,
             map: Some((String::new(), None)),
@@ -85,14 +89,14 @@ impl World {
     /// One replica does all that is due, and serves. Replica 0 leads.
     fn look(&mut self, replica: usize) {
         while self.step(replica) {}
-        let Replica { held, leaf } = &mut self.replicas[replica];
+        let Replica { held, leaf, .. } = &mut self.replicas[replica];
         let Some(signer) = held.as_ref().map(|trust| &trust.signer) else {
             return;
         };
         let due = leaf
             .as_ref()
             .is_none_or(|(leaf, by)| leaf.is_due(self.now) || *by != signer.certificate);
-        if due && !signer.certificate.is_over(self.now) {
+        if due && signer.certificate.holds(self.now) {
             let signed = signer
                 .sign(&[NAME.to_owned()], self.now, TIMES.leaf_life)
                 .unwrap();
@@ -104,8 +108,12 @@ impl World {
         let leads = replica == 0;
         let found = self.found();
         let bundle = self.bundle();
+        let empty_since = &mut self.replicas[replica].empty_since;
+        let since = empty_since.take().unwrap_or(self.passed);
+        *empty_since = found.is_none().then_some(since);
         let seen = Seen {
             found: found.as_ref(),
+            empty_for: self.passed - since,
             held: self.replicas[replica].held.as_ref(),
             bundle: bundle.as_ref(),
             leads,
@@ -116,8 +124,8 @@ impl World {
             self.steps.push(step);
             return true;
         }
-        self.replicas[replica].held = found;
-        let trust = self.trust();
+        let Some(trust) = found else { return false };
+        self.replicas[replica].held = Some(trust.clone());
         let Some(bundle) = bundle else { return false };
         let Some((step, bundle)) = TIMES.bundle(self.now, &trust, &bundle, leads) else {
             return false;
@@ -173,6 +181,7 @@ impl World {
         let end = self.now + time;
         while self.now < end {
             self.now += look;
+            self.passed += look;
             // The leader looks first, the others see what it did only at their own next look.
             for replica in (0..self.replicas.len()).rev() {
                 self.look(replica);
@@ -235,6 +244,84 @@ fn after_months_of_suspension_everybody_is_served_again_at_once() {
     assert!(world.bundle().unwrap().has(by));
     world.look(0);
     assert!(!world.bundle().unwrap().has(&first.certificate));
+}
+
+#[test]
+fn replicas_recover_from_an_expired_ca_and_from_a_clock_that_was_far_ahead() {
+    let mut world = World::new(3);
+    for replica in 0..3 {
+        world.look(replica);
+    }
+    let everybody_serves = |world: &mut World| {
+        // Nobody but the leader may renew it, so the others come first in vain.
+        for replica in [1, 2, 0, 1, 2] {
+            world.look(replica);
+        }
+        let bundle = world.bundle().unwrap();
+        for Replica { leaf, .. } in &world.replicas {
+            let (leaf, by) = leaf.as_ref().unwrap();
+            assert!(bundle.has(by));
+            assert!(trusts(by, &leaf.certificate, NAME, world.now));
+        }
+        world.trust().signer
+    };
+    let first = everybody_serves(&mut world);
+    world.now += 400 * DAY;
+    let ahead = everybody_serves(&mut world);
+    assert_ne!(ahead, first, "it has expired");
+    world.now -= 400 * DAY;
+    let right = everybody_serves(&mut world);
+    assert_ne!(right, ahead, "it does not hold yet");
+    world.now += HOUR;
+    assert_eq!(everybody_serves(&mut world), right);
+    world.now -= HOUR / 2;
+    assert_eq!(
+        everybody_serves(&mut world),
+        right,
+        "a clock that is set a little"
+    );
+}
+
+#[test]
+fn a_new_replica_leaves_an_emptied_secret_to_one_that_knows_the_ca_for_a_while() {
+    let second = Duration::from_secs(1);
+    let mut world = World::new(2);
+    world.look(0);
+    let known = world.trust();
+    world.secret.clear();
+    for _ in 0..29 {
+        world.look(1);
+        world.passed += second;
+    }
+    assert_eq!(world.found(), None, "agents trust what replica 0 serves");
+    let mut other = World {
+        passed: world.passed + second,
+        ..World::new(2)
+    };
+    other.map.clone_from(&world.map);
+    other.replicas = vec![
+        Replica::default(),
+        Replica {
+            empty_since: Some(Duration::ZERO),
+            ..Replica::default()
+        },
+    ];
+    other.look(1);
+    assert_eq!(
+        other.steps,
+        [Step::Create, Step::Publish],
+        "nobody knows it"
+    );
+    world.look(0);
+    world.look(1);
+    assert_eq!(world.trust(), known);
+    let mut first = World::new(1);
+    first.look(0);
+    assert_eq!(
+        first.steps[0],
+        Step::Create,
+        "no agent trusts anybody: at once"
+    );
 }
 
 #[test]
@@ -334,6 +421,7 @@ enum Act {
     Pass(u32),
     Restart(usize),
     EmptySecret,
+    EmptySecretAndRestart(usize),
     EmptyBundle,
     LoseBundle,
 }
@@ -343,6 +431,7 @@ fn act() -> impl Strategy<Value = Act> {
         10 => (1..40_u32).prop_map(Act::Pass),
         2 => (0..2_usize).prop_map(Act::Restart),
         1 => Just(Act::EmptySecret),
+        2 => (0..2_usize).prop_map(Act::EmptySecretAndRestart),
         1 => Just(Act::EmptyBundle),
         1 => Just(Act::LoseBundle),
     ]
@@ -362,6 +451,12 @@ proptest! {
                 // Another one holds what was in the Secret.
                 Act::Restart(replica) => world.replicas[replica] = Replica::default(),
                 Act::EmptySecret => world.secret.clear(),
+                // The new one looks before the one that knows what was in it.
+                Act::EmptySecretAndRestart(replica) => {
+                    world.secret.clear();
+                    world.replicas[replica] = Replica::default();
+                    world.look(replica);
+                }
                 Act::EmptyBundle => {
                     world.map = Some((String::new(), None));
                 }
@@ -377,6 +472,8 @@ proptest! {
             }
             world.pass(HOUR, HOUR);
         }
+        let created = world.steps.iter().filter(|step| **step == Step::Create);
+        prop_assert_eq!(created.count(), 1, "one of the replicas always knew it");
         let trust = world.trust();
         prop_assert!(!trust.signer.certificate.is_over(world.now));
         prop_assert!(trust.trusted().all(|ca| world.bundle().unwrap().has(ca)));
