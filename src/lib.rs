@@ -10,6 +10,12 @@
 //!          agent::ring              numbered, kept until settled
 //!          agent::session           one gRPC session: events out, acknowledgements back
 //! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
+//! trust    tls                      what both sides have in common
+//!          agent::connect           whom an agent trusts, and agent::credentials how it proves itself
+//!          manager::authority       the managers' own CA; each replica signs its certificate with it
+//!          manager::tls_dir         or the certificates that somebody else keeps
+//!          manager::accept          TLS connections -> manager::server
+//!          manager::identity        who an agent is, and whether it is banned
 //! manager  manager::service         a session of an agent -> reports
 //!          manager::directory       MAC -> VM, kept by manager::watch
 //!          manager::grant           may this packet wake this VM? one grant per WolConfig

@@ -103,7 +103,7 @@ pub fn registry() -> Registry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         io::{self, Write},
         sync::{Arc, Mutex, PoisonError},
@@ -125,6 +125,19 @@ mod tests {
         }
     }
 
+    /// What is logged meanwhile.
+    pub(crate) fn logged(filter: &str, work: impl FnOnce()) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_filter(told(filter).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
+        let log = log.0.lock().unwrap();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     #[test]
     fn whatever_is_asked_for_no_answer_of_the_api_server_is_logged() {
         for filter in [
@@ -134,16 +147,10 @@ mod tests {
             "off,kube_client::client=trace,kube_client::client::x=trace",
             "kube_client::client[{message}]=trace",
         ] {
-            let log = Log::default();
-            let writer = log.clone();
-            let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
-            let lines = lines.with_filter(told(&format!("{filter},ours=info")).unwrap());
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let log = logged(&format!("{filter},ours=info"), || {
                 tracing::warn!(target: "kube_client::client", "a whole Secret");
                 tracing::info!(target: "ours", "a start");
             });
-            let log = log.0.lock().unwrap();
-            let log = String::from_utf8_lossy(&log);
             assert!(!log.contains("Secret"), "{filter}: {log}");
             assert!(log.contains("a start"), "{filter}: {log}");
         }

@@ -6,6 +6,7 @@
 //! - [`state`]: what the two objects hold.
 //! - [`rotation`]: what is to be done now. Pure, like those above.
 //! - [`store`]: the two objects on the API server.
+//! - [`troubles`]: what is wrong with them, which is told once.
 //!
 //! Nothing is created and nothing but our own keys is written: both objects are shipped empty. What
 //! is in the Secret and cannot be read is never written over; who wants a new CA stops all managers,
@@ -19,9 +20,9 @@ pub mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod troubles;
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -41,6 +42,7 @@ use metrics::{Kept, Metrics, Trouble};
 use rotation::{Seen, Step, Times};
 use state::{Bundle, Trust};
 use store::{Failure, Store};
+use troubles::{Deed, Troubles};
 
 /// Writes in one look at most: a rotation has fewer, and who fights with us must not keep us busy.
 const MAX_WRITES: usize = 10;
@@ -97,17 +99,9 @@ pub struct Authority {
     empty_since: Option<Instant>,
     /// The longest pause before the next look, where it is shorter than usual.
     wait: Option<Duration>,
-    /// What is wrong, which is told once.
-    told: HashMap<(Kept, Deed), Failure>,
+    troubles: Troubles,
     /// Why changes are not seen when they happen.
     unseen: Option<String>,
-}
-
-/// What is done with an object. One may fail where the other one does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Deed {
-    Read,
-    Write,
 }
 
 /// The objects as they were read; each none where it could not be.
@@ -128,6 +122,7 @@ impl Authority {
     ) -> Self {
         Self {
             store: Store::new(client, options.names.clone()),
+            troubles: Troubles::new(options.names.clone(), metrics.clone()),
             options,
             serving,
             leadership,
@@ -137,7 +132,6 @@ impl Authority {
             signed_by: None,
             empty_since: None,
             wait: None,
-            told: HashMap::new(),
             unseen: None,
         }
     }
@@ -203,8 +197,7 @@ impl Authority {
     fn pause(&self) -> Duration {
         let look = self.options.times.look();
         let look = self.wait.map_or(look, |wait| look.min(wait));
-        let passes = |failure: &Failure| failure.trouble == Trouble::Unavailable;
-        if self.told.values().any(passes) {
+        if self.troubles.may_pass() {
             // With jitter, so that replicas do not knock together.
             look.min(RETRY.mul_f64(0.5 + fastrand::f64() / 2.0))
         } else {
@@ -246,7 +239,7 @@ impl Authority {
                     return self.wrote(Kept::Secret, step, written);
                 }
                 Ok(None) => {
-                    self.told.remove(&(Kept::Secret, Deed::Write));
+                    self.troubles.forget((Kept::Secret, Deed::Write));
                     self.hold(found, now);
                     self.waits(wait);
                 }
@@ -257,7 +250,7 @@ impl Authority {
             return false;
         };
         let Some((step, bundle)) = self.options.times.bundle(now, trust, &bundle, leads) else {
-            self.told.remove(&(Kept::Bundle, Deed::Write));
+            self.troubles.forget((Kept::Bundle, Deed::Write));
             return false;
         };
         let written = self.store.write_map(map, &bundle).await;
@@ -292,8 +285,8 @@ impl Authority {
             (map, bundle)
         });
         Read {
-            secret: self.note((Kept::Secret, Deed::Read), secret),
-            map: self.note((Kept::Bundle, Deed::Read), map),
+            secret: self.troubles.note((Kept::Secret, Deed::Read), secret),
+            map: self.troubles.note((Kept::Bundle, Deed::Read), map),
         }
     }
 
@@ -311,9 +304,11 @@ impl Authority {
                 trouble: Trouble::Expired,
                 words: words.to_owned(),
             };
-            let _ = self.note::<()>((Kept::Secret, Deed::Read), Err(failure));
+            let _ = self
+                .troubles
+                .note::<()>((Kept::Secret, Deed::Read), Err(failure));
         } else {
-            self.told.remove(&(Kept::Secret, Deed::Read));
+            self.troubles.forget((Kept::Secret, Deed::Read));
         }
         self.held = Some(trust);
     }
@@ -322,7 +317,7 @@ impl Authority {
     fn wrote(&mut self, object: Kept, step: Step, written: Result<(), Failure>) -> bool {
         match written {
             Ok(()) => {
-                self.note((object, Deed::Write), Ok(()));
+                self.troubles.note((object, Deed::Write), Ok(()));
                 self.metrics.step(step);
                 tracing::info!(step = %Word(step), "the managers' CA: one step done");
                 true
@@ -332,7 +327,9 @@ impl Authority {
                 true
             }
             Err(failure) => {
-                let _ = self.note::<()>((object, Deed::Write), Err(failure));
+                let _ = self
+                    .troubles
+                    .note::<()>((object, Deed::Write), Err(failure));
                 false
             }
         }
@@ -366,46 +363,6 @@ impl Authority {
             Err(error) => {
                 tracing::error!(%error, "cannot sign a serving certificate; trying again");
             }
-        }
-    }
-
-    /// Counts what is wrong with an object, and tells it once.
-    fn note<T>(&mut self, what: (Kept, Deed), result: Result<T, Failure>) -> Option<T> {
-        let (object, _) = what;
-        let failure = match result {
-            Ok(good) => {
-                // That it has expired is told when it is held.
-                let told = self.told.get(&what);
-                if told.is_some_and(|failure| failure.trouble != Trouble::Expired) {
-                    self.told.remove(&what);
-                    tracing::info!(
-                        object = self.name(object),
-                        "the managers' CA: can be used again"
-                    );
-                }
-                return Some(good);
-            }
-            Err(failure) => failure,
-        };
-        self.metrics.failed(object, failure.trouble);
-        if self.told.get(&what) != Some(&failure) {
-            tracing::warn!(
-                namespace = self.options.names.namespace,
-                object = self.name(object),
-                reason = %Word(failure.trouble),
-                error = failure.words,
-                "the managers' CA: {}",
-                failure.trouble.remedy(object)
-            );
-            self.told.insert(what, failure);
-        }
-        None
-    }
-
-    fn name(&self, object: Kept) -> &str {
-        match object {
-            Kept::Secret => &self.options.names.secret,
-            Kept::Bundle => &self.options.names.bundle,
         }
     }
 }
