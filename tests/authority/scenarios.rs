@@ -78,6 +78,7 @@ pub(crate) async fn a_replica_that_starts_on_an_emptied_secret_leaves_it_to_one_
         let fresh = Replica::start(&c.client, CALM, true);
         empty_secret(c).await;
         let other = Replica::start(&c.client, CALM, false);
+        eventually("the Secret is filled", async || trust(c).await.is_some()).await;
         for new in [fresh, other] {
             assert_eq!(settled(c, &new).await, before);
             new.stop().await;
