@@ -294,7 +294,9 @@ impl Authority {
         let Some(trust) = found else { return };
         let ca = &trust.signer.certificate;
         self.metrics.ca_expires(ca.not_after);
-        if !ca.holds(now) {
+        if ca.holds(now) {
+            self.troubles.forget((Kept::Secret, Deed::Read));
+        } else {
             let words = if ca.is_over(now) {
                 "the CA has expired"
             } else {
@@ -304,11 +306,8 @@ impl Authority {
                 trouble: Trouble::Expired,
                 words: words.to_owned(),
             };
-            let _ = self
-                .troubles
-                .note::<()>((Kept::Secret, Deed::Read), Err(failure));
-        } else {
-            self.troubles.forget((Kept::Secret, Deed::Read));
+            let what = (Kept::Secret, Deed::Read);
+            let _ = self.troubles.note::<()>(what, Err(failure));
         }
         self.held = Some(trust);
     }
