@@ -280,7 +280,7 @@ async fn on_a_real_api_server_the_rights_are_enough_and_agents_have_none() {
     };
     cluster.fresh().await;
     a_day_of_a_manager(&cluster).await;
-    let account = |name: &str| format!("system:serviceaccount:{}:{name}", NAMESPACE);
+    let account = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
     let starts = cluster.kubevirt.starts();
     assert!(!starts.is_empty());
     for start in starts {
