@@ -69,6 +69,7 @@ install:
 sample:
     kubectl apply -f deploy/samples/wol_v1beta1_wolconfig.yaml
 
+# Insecure, as an agent outside of a pod has no token; nobody else reaches 127.0.0.1.
 # Run a manager against the current kubeconfig, for agents on this machine.
 run:
     cargo run --locked -- manager --insecure --grpc-bind 127.0.0.1:9090 --admin-bind 127.0.0.1:8081 --namespace default

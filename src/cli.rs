@@ -5,11 +5,14 @@
     reason = "these comments are the help text, where backticks would show"
 )]
 
+mod authority;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
+pub use self::authority::AuthorityArgs;
 pub use crate::send::SendArgs;
 use crate::telemetry::LogFormat;
 
@@ -34,7 +37,8 @@ pub struct Cli {
         default_value = "auto"
     )]
     pub log_format: LogFormat,
-    /// Which log lines are written, for example info or info,kubevirt_wol=debug.
+    /// Which log lines are written, for example info or info,kubevirt_wol=debug. Never those of
+    /// kube_client::client, in which answers of the API server, and so Secrets, may stand.
     #[arg(
         long,
         global = true,
@@ -50,8 +54,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Maps the MAC addresses of magic packets to virtual machines and starts them.
+    ///
+    /// The cluster is that of the kubeconfig that KUBECONFIG names, or ~/.kube/config; where there is
+    /// none, the one whose pod this runs in, by its service account.
     Manager(Box<ManagerArgs>),
     /// Listens for magic packets on this node and reports them to a manager.
+    ///
+    /// An agent does not talk to the API server and needs no kubeconfig.
     Agent(AgentArgs),
     /// Prints the CustomResourceDefinition of WolConfig, for kubectl apply -f -.
     Crd,
@@ -278,71 +287,6 @@ pub struct ManagerArgs {
     /// How the managers' certificates are made.
     #[command(flatten)]
     pub authority: AuthorityArgs,
-}
-
-/// Options of `kubevirt-wol manager` for the certificates that it makes itself.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Certificates")]
-pub struct AuthorityArgs {
-    /// The Secret with the managers' CA, in the namespace of this installation. It has to be there,
-    /// and may be empty.
-    #[arg(
-        long,
-        env = "WOL_CA_SECRET",
-        default_value = "kubevirt-wol-ca",
-        value_name = "NAME"
-    )]
-    pub ca_secret: String,
-    /// The ConfigMap by which agents learn which CA to trust. It has to be there, and may be empty.
-    #[arg(
-        long,
-        env = "WOL_CA_BUNDLE",
-        default_value = "kubevirt-wol-ca-bundle",
-        value_name = "NAME"
-    )]
-    pub ca_bundle: String,
-    /// The Service by whose names agents know the managers.
-    #[arg(
-        long,
-        env = "WOL_SERVICE",
-        default_value = "kubevirt-wol-grpc",
-        value_name = "NAME"
-    )]
-    pub service: String,
-    /// The domain of the cluster, in which Services have their full names.
-    #[arg(
-        long,
-        env = "WOL_CLUSTER_DOMAIN",
-        default_value = "cluster.local",
-        value_name = "DOMAIN"
-    )]
-    pub cluster_domain: String,
-    /// A CA holds for so long. When two thirds of it have passed, the next one is made.
-    #[arg(
-        long,
-        env = "WOL_CA_LIFETIME",
-        default_value = "8760h",
-        value_name = "TIME"
-    )]
-    pub ca_lifetime: SignedDuration,
-    /// The next CA signs no sooner than so long after it was published, so that every agent trusts
-    /// it by then.
-    #[arg(
-        long,
-        env = "WOL_CA_PUBLISH_WAIT",
-        default_value = "24h",
-        value_name = "TIME"
-    )]
-    pub ca_publish_wait: SignedDuration,
-    /// The certificate that a manager serves agents with holds for so long. It is renewed when a
-    /// third of it is left.
-    #[arg(
-        long,
-        env = "WOL_LEAF_LIFETIME",
-        default_value = "168h",
-        value_name = "TIME"
-    )]
-    pub leaf_lifetime: SignedDuration,
 }
 
 /// Options of `kubevirt-wol agent`.

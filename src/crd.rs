@@ -101,8 +101,9 @@ pub struct WolConfigSpec {
 
     /// Interfaces of the node whose packets count, as shell patterns: eth* includes, !veth*
     /// excludes, and exclusion wins. If only exclusions are given, all others count. Empty means
-    /// all but the node's ends of pod links, so that no pod can wake a VM over its own link:
-    /// !veth*, !cali*, !lxc*, !cilium_*, !ovn-k8s-*.
+    /// all but those that network plugins make for pods, so that no pod can wake a VM over its own
+    /// link: !veth*, !cali*, !lxc*, !cilium_*, !ovn-k8s-*, !antrea-*, !cni*, !docker*, !cbr*,
+    /// !kube-bridge, !flannel*, !tunl0, !vxlan*.calico, !genev_sys_*.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64)), transform = rules::interfaces)]
     pub interfaces: Vec<String>,

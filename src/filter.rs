@@ -6,9 +6,25 @@ use ipnet::IpNet;
 
 use crate::wake::Origin;
 
-/// The node's ends of pod links. A bridge still shows what pods broadcast, but by default no pod
-/// can wake a VM over its own link.
-pub const DEFAULT_INTERFACES: [&str; 5] = ["!veth*", "!cali*", "!lxc*", "!cilium_*", "!ovn-k8s-*"];
+/// By default no pod can wake a VM over its own link. Left out are the node's ends of pod links, the
+/// bridges that network plugins put their other ends into, and the tunnels by which they come from
+/// other nodes: names that no network of machines has, so that a VXLAN of one's own still counts.
+pub const DEFAULT_INTERFACES: [&str; 14] = [
+    "!veth*",
+    "!cali*",
+    "!lxc*",
+    "!cilium_*",
+    "!ovn-k8s-*",
+    "!antrea-*",
+    "!cni*",
+    "!docker*",
+    "!cbr*",
+    "!kube-bridge",
+    "!flannel*",
+    "!tunl0",
+    "!vxlan*.calico",
+    "!genev_sys_*",
+];
 
 /// Why a filter cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -148,10 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn by_default_only_the_ends_of_pod_links_are_left_out() {
+    fn by_default_only_what_carries_the_packets_of_pods_is_left_out() {
         let filter = filter(&[], &[]);
         for interface in [
-            "eth0", "enp3s0f1", "bond0", "br0", "vmbr0", "eth0.5", "p1p1", "",
+            "eth0", "enp3s0f1", "bond0", "br0", "br-ex", "br-lan", "vmbr0", "virbr0", "eth0.5",
+            "p1p1", "vxlan100", "tun0", "tap0", "wg0", "ovs-lan", "",
         ] {
             assert!(hears(&filter, interface), "{interface}");
         }
@@ -161,6 +178,17 @@ mod tests {
             "lxc_health",
             "cilium_host",
             "ovn-k8s-mp0",
+            "antrea-gw0",
+            "cni0",
+            "docker0",
+            "docker_gwbridge",
+            "cbr0",
+            "kube-bridge",
+            "flannel.1",
+            "tunl0",
+            "vxlan.calico",
+            "vxlan-v6.calico",
+            "genev_sys_6081",
         ] {
             assert!(!hears(&filter, interface), "{interface}");
         }
@@ -192,8 +220,8 @@ mod tests {
 
     #[test]
     fn exclusions_alone_replace_the_default_ones() {
-        let filter = filter(&["!docker0"], &[]);
-        assert!(!hears(&filter, "docker0"));
+        let filter = filter(&["!eth1"], &[]);
+        assert!(!hears(&filter, "eth1"));
         assert!(hears(&filter, "veth1a2b3c"));
     }
 

@@ -10,6 +10,12 @@
 //!          agent::ring              numbered, kept until settled
 //!          agent::session           one gRPC session: events out, acknowledgements back
 //! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
+//! trust    tls                      what both sides have in common
+//!          agent::connect           whom an agent trusts, and agent::credentials how it proves itself
+//!          manager::authority       the managers' own CA; each replica signs its certificate with it
+//!          manager::tls_dir         or the certificates that somebody else keeps
+//!          manager::accept          TLS connections -> manager::server
+//!          manager::identity        who an agent is, and whether it is banned
 //! manager  manager::service         a session of an agent -> reports
 //!          manager::directory       MAC -> VM, kept by manager::watch
 //!          manager::grant           may this packet wake this VM? one grant per WolConfig
@@ -115,10 +121,12 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         cli::Command::Manager(args) => {
+            keep_memory_private()?;
             let runtime = Runtime::new().context("cannot start the async runtime")?;
             serve(runtime, |token| manager::run(*args, token))
         }
         cli::Command::Agent(args) => {
+            keep_memory_private()?;
             // Before the runtime exists: capabilities belong to threads, and the runtime's threads
             // inherit what is left.
             let ears = agent::open(&args)?;
@@ -128,6 +136,14 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
     }
+}
+
+/// Has the kernel write no core dump of this process, and lets no other process of the same user look
+/// into its memory: the CA's key, passwords and tokens are there.
+fn keep_memory_private() -> anyhow::Result<()> {
+    nix::sys::prctl::set_dumpable(false).context(
+        "cannot keep core dumps from being written; allow the system call prctl in the seccomp profile",
+    )
 }
 
 /// Runs a service until it ends by itself or a signal asks it to.

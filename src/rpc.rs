@@ -48,6 +48,19 @@ pub enum MessageError {
     /// A filter that cannot be made.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// More than an agent takes.
+    #[error("{count} {what}; at most {most} are taken")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// An interface pattern or a source range that is longer than any that makes sense.
+    #[error("an interface pattern or source range of {0} bytes; at most {MAX_TEXT} are taken")]
+    TooLong(usize),
 }
 
 /// Writes an event for the wire, as one that no manager has deferred.
@@ -91,12 +104,7 @@ pub fn wake(event: &pb::Event) -> Result<(Wake, Duration), MessageError> {
         trailing: Trailing::cut(&event.trailing),
         origin: Origin {
             carrier: carrier_from_pb(event.carrier()),
-            interface: event
-                .interface
-                .chars()
-                .take(MAX_INTERFACE)
-                .collect::<String>()
-                .into(),
+            interface: interface(&event.interface).into(),
             vlan: event.vlan_id.and_then(|id| u16::try_from(id).ok()),
             source_mac: <[u8; 6]>::try_from(&*event.source_mac)
                 .ok()
@@ -111,6 +119,12 @@ pub fn wake(event: &pb::Event) -> Result<(Wake, Duration), MessageError> {
 
 /// An interface name has at most 15 bytes on Linux; a longer one is cut, not believed.
 const MAX_INTERFACE: usize = 15;
+
+fn interface(name: &str) -> &str {
+    let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| *end <= MAX_INTERFACE).last();
+    &name[..end.unwrap_or(0)]
+}
 
 /// Lets only a station's address through.
 ///
@@ -238,18 +252,25 @@ pub fn configuration(generation: u64, settings: &Settings) -> pb::Configuration 
     }
 }
 
+/// Different filters in one configuration. Managers send one for each way in which `WolConfig`s
+/// differ here, and every packet is held against all of them.
+const MAX_FILTERS: usize = 256;
+/// Interface patterns, and as many source ranges, of a filter; a `WolConfig` has no more.
+const MAX_ENTRIES: usize = 64;
+/// Bytes of each. A `WolConfig` has 64 characters at most, of four bytes at most.
+const MAX_TEXT: usize = 256;
+
 /// Reads settings.
 ///
 /// # Errors
 ///
-/// A port or a filter makes no sense.
+/// A port or a filter makes no sense, or there are more than an agent can hold.
 pub fn settings(configuration: &pb::Configuration) -> Result<Settings, MessageError> {
     let port = |port: &u32| match u16::try_from(*port) {
         Ok(number) if number != 0 => Ok(number),
         _ => Err(MessageError::Port(*port)),
     };
-    let filter =
-        |filter: &pb::SourceFilter| SourceFilter::new(&filter.interfaces, &filter.source_ranges);
+    at_most("filters", configuration.filters.len(), MAX_FILTERS)?;
     let usual = Rates::default();
     Ok(Settings {
         rates: Rates {
@@ -269,6 +290,27 @@ pub fn settings(configuration: &pb::Configuration) -> Result<Settings, MessageEr
             .map(filter)
             .collect::<Result<_, _>>()?,
     })
+}
+
+fn filter(filter: &pb::SourceFilter) -> Result<SourceFilter, MessageError> {
+    let pb::SourceFilter {
+        interfaces,
+        source_ranges,
+    } = filter;
+    at_most("interface patterns", interfaces.len(), MAX_ENTRIES)?;
+    at_most("source ranges", source_ranges.len(), MAX_ENTRIES)?;
+    let mut lengths = interfaces.iter().chain(source_ranges).map(String::len);
+    if let Some(length) = lengths.find(|length| *length > MAX_TEXT) {
+        return Err(MessageError::TooLong(length));
+    }
+    Ok(SourceFilter::new(interfaces, source_ranges)?)
+}
+
+fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), MessageError> {
+    if count > most {
+        return Err(MessageError::TooMany { what, count, most });
+    }
+    Ok(())
 }
 
 /// Writes a filter for the wire.
@@ -292,5 +334,53 @@ pub fn wakeable(message: pb::WakeableMacs) -> Result<Option<WakeableMacs>, BadFi
             WakeableMacs::from_parts(message.bits, message.hashes).map(Some)
         }
         pb::wakeable_macs::Kind::Unspecified => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_interface_is_cut_to_what_linux_allows_within_a_character() {
+        for (told, kept) in [
+            ("eth0", "eth0"),
+            ("exactly15bytes!", "exactly15bytes!"),
+            ("and-16-bytes-too", "and-16-bytes-to"),
+            (
+                "\u{20ac}\u{20ac}\u{20ac}\u{20ac}\u{20ac}\u{20ac}",
+                "\u{20ac}\u{20ac}\u{20ac}\u{20ac}\u{20ac}",
+            ),
+            ("14-bytes-here-\u{e9}", "14-bytes-here-"),
+            ("", ""),
+        ] {
+            assert_eq!(interface(told), kept);
+        }
+    }
+
+    fn with(filters: usize, interfaces: usize, ranges: usize, length: usize) -> pb::Configuration {
+        let filter = pb::SourceFilter {
+            interfaces: vec!["e".repeat(length); interfaces],
+            source_ranges: vec!["10.0.0.0/8".to_owned(); ranges],
+        };
+        pb::Configuration {
+            filters: vec![filter; filters],
+            ..pb::Configuration::default()
+        }
+    }
+
+    #[test]
+    fn a_manager_cannot_make_an_agent_hold_more_filters_than_configs_need() {
+        assert!(settings(&with(MAX_FILTERS, 2, 2, 4)).is_ok());
+        assert!(settings(&with(1, MAX_ENTRIES, MAX_ENTRIES, MAX_TEXT)).is_ok());
+        for (configuration, words) in [
+            (with(257, 1, 1, 4), "257 filters; at most 256 are taken"),
+            (with(1, 65, 0, 4), "65 interface patterns; at most 64"),
+            (with(1, 0, 65, 4), "65 source ranges; at most 64"),
+            (with(1, 1, 0, 257), "source range of 257 bytes; at most 256"),
+        ] {
+            let told = settings(&configuration).unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+        }
     }
 }

@@ -8,7 +8,13 @@ use prometheus_client::{
     metrics::info::Info,
     registry::Registry,
 };
-use tracing_subscriber::EnvFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::{Filter, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
 
 use crate::UsageError;
 
@@ -32,28 +38,35 @@ pub enum LogFormat {
 ///
 /// A [`UsageError`] where the filter cannot be read; else a log writer is installed already.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    // The client logs every answer of 500 and above as an error of ours, and each watch that breaks
-    // off; we say ourselves what these mean, and most of them mean little.
-    let quiet = if filter.contains("kube_client") {
-        ""
-    } else {
-        ",kube_client::client=off"
+    let filter = told(filter)?;
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    let result = match format {
+        LogFormat::Auto if terminal => registry.with(lines.with_filter(filter)).try_init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(terminal);
+            registry.with(lines.with_filter(filter)).try_init()
+        }
+        LogFormat::Auto | LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            registry.with(lines.with_filter(filter)).try_init()
+        }
     };
-    let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| {
+    result.map_err(|error| anyhow::anyhow!("cannot install the log writer: {error}"))
+}
+
+/// The lines that `filter` names. Never, whatever it says, those of the API client about answers: it
+/// puts the whole of one that it cannot read into its line, and that may be a Secret or a token. What
+/// they mean, and what a watch that breaks off means, we say ourselves.
+fn told<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, UsageError> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         UsageError::new(format!(
             "--log {filter:?} is not of the form info or info,kubevirt_wol=debug: {error}"
         ))
     })?;
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let result = match format {
-        LogFormat::Auto if terminal => builder.try_init(),
-        LogFormat::Text => builder.with_ansi(terminal).try_init(),
-        LogFormat::Auto | LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    result.map_err(|error| anyhow::anyhow!("cannot install the log writer: {error}"))
+    let harmless = |line: &Metadata<'_>| line.target() != "kube_client::client";
+    Ok(filter.and(filter_fn(harmless)))
 }
 
 /// The value of a label, and the same word in a log line: the name of an enum's variant, written
@@ -87,4 +100,59 @@ pub fn registry() -> Registry {
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version of this program", build);
     registry
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            log.write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged meanwhile.
+    pub(crate) fn logged(filter: &str, work: impl FnOnce()) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_filter(told(filter).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
+        let log = log.0.lock().unwrap();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    #[test]
+    fn whatever_is_asked_for_no_answer_of_the_api_server_is_logged() {
+        for filter in [
+            "trace",
+            "kube_client=debug",
+            "kube_client::client=debug",
+            "off,kube_client::client=trace,kube_client::client::x=trace",
+            "kube_client::client[{message}]=trace",
+        ] {
+            let log = logged(&format!("{filter},ours=info"), || {
+                tracing::warn!(target: "kube_client::client", "a whole Secret");
+                tracing::info!(target: "ours", "a start");
+            });
+            assert!(!log.contains("Secret"), "{filter}: {log}");
+            assert!(log.contains("a start"), "{filter}: {log}");
+        }
+    }
 }

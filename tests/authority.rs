@@ -22,6 +22,8 @@ scenarios!(
     scenarios:
     replicas_that_race_end_with_one_ca,
     an_emptied_secret_gets_the_same_ca_back,
+    a_replica_that_starts_on_an_emptied_secret_leaves_it_to_one_that_serves,
+    where_nobody_knows_the_ca_any_more_a_new_one_is_made_after_a_while,
     an_emptied_bundle_gets_the_same_ca_back,
     deleted_objects_are_told_and_filled_when_they_are_back,
     a_secret_that_makes_no_sense_is_told_and_never_written_over,

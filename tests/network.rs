@@ -259,6 +259,36 @@ fn without_the_right_to_low_ports_the_packet_socket_hears() {
 }
 
 #[test]
+fn what_a_pod_broadcasts_on_its_bridge_wakes_nothing_and_is_counted() {
+    if cannot_run() {
+        return;
+    }
+    let world = World::new(2);
+    let mut node = world.node(11);
+    node.host.plug(&world.lan, "lan0", Some("10.77.0.11/24"));
+    let pod = node.pod("cni0", "10.88.0.1/24", "10.88.0.2/24");
+    node.start_agent();
+    senders::wake(
+        &pod,
+        "wakeonlan -i 10.88.0.255 MAC",
+        &world::mac(1).to_string(),
+    );
+    senders::wake(&pod, "etherwake -i eth0 -b MAC", &world::mac(1).to_string());
+    for way in ["udp", "ethernet", "ethernet-udp"] {
+        let filtered =
+            format!("kubevirt_wol_agent_packets_total{{carrier=\"{way}\",verdict=\"filtered\"}}");
+        node.wait_for(&filtered);
+    }
+    senders::wake(
+        &world.sender,
+        "wakeonlan -i 10.77.0.255 MAC",
+        &world::mac(2).to_string(),
+    );
+    world.expect_running(2);
+    assert_eq!(node.reported(), 1, "only what came over the LAN");
+}
+
+#[test]
 fn people_read_which_station_woke_a_vm_over_which_vlan() {
     if cannot_run() {
         return;

@@ -9,8 +9,10 @@
 )]
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -132,6 +134,33 @@ fn whatever_it_was_started_with_no_thread_keeps_it_and_the_packet_socket_goes_on
         let heard = r#"agent_invalid_packets_total{reason="martian"}"#;
         metrics(admin)?.contains(heard).then_some(())
     });
+}
+
+#[test]
+fn no_other_process_of_its_user_can_read_the_memory_of_an_agent() {
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        return skip::skipped("running programs as another user needs root");
+    }
+    let start = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).uid(NOBODY).gid(NOBODY);
+        command.stderr(Stdio::null());
+        Agent(command.spawn().unwrap())
+    };
+    // The kernel gives these files to root where it would write no core dump either.
+    let owner = |process: &Agent| {
+        let memory = format!("/proc/{}/mem", process.0.id());
+        Some(fs::metadata(memory).ok()?.uid())
+    };
+    let other = start("sleep", &["60"]);
+    wait_for("a program that does nothing of the kind", || {
+        (owner(&other)? == NOBODY).then_some(())
+    });
+    let agent =
+        "agent --node-name=node-1 --insecure --manager=localhost:1 --no-raw --wol-port=47013";
+    let agent = start(OURS, &agent.split(' ').collect::<Vec<_>>());
+    wait_for("the agent", || (owner(&agent)? == 0).then_some(()));
 }
 
 /// Where the pattern is late in a datagram, only a UDP socket finds it.

@@ -22,6 +22,7 @@ use common::{
     },
     process::free_udp,
     rights,
+    trust::NAMESPACE,
 };
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectRulesReview},
@@ -258,7 +259,7 @@ async fn on_a_real_api_server_the_rights_are_enough_and_agents_have_none() {
     };
     cluster.fresh().await;
     a_day_of_a_manager(&cluster).await;
-    let account = |name: &str| format!("system:serviceaccount:{}:{name}", rights::NAMESPACE);
+    let account = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
     let starts = cluster.kubevirt.starts();
     assert!(!starts.is_empty());
     for start in starts {
@@ -275,7 +276,7 @@ async fn on_a_real_api_server_the_rights_are_enough_and_agents_have_none() {
     let manager = rights::client(&manager).await;
     a_trouble_repeats(&cluster, manager.clone()).await;
     for what in NEVER {
-        for namespace in [rights::NAMESPACE, "kube-system"] {
+        for namespace in [NAMESPACE, "kube-system"] {
             let attributes = attributes(what, namespace);
             let allowed = rights::allows(&manager, &attributes).await;
             assert!(!allowed, "a manager may {what:?} in {namespace}");
@@ -284,7 +285,7 @@ async fn on_a_real_api_server_the_rights_are_enough_and_agents_have_none() {
 
     let agent = rights::by_account(&cluster.client, &admin, AGENT).await;
     let mut review = SelfSubjectRulesReview::default();
-    review.spec.namespace = Some(rights::NAMESPACE.into());
+    review.spec.namespace = Some(NAMESPACE.into());
     let api = Api::all(rights::client(&agent).await);
     let answer = api.create(&PostParams::default(), &review).await.unwrap();
     let rules = answer.status.unwrap().resource_rules;

@@ -6,6 +6,7 @@
 //! - [`state`]: what the two objects hold.
 //! - [`rotation`]: what is to be done now. Pure, like those above.
 //! - [`store`]: the two objects on the API server.
+//! - [`troubles`]: what is wrong with them, which is told once.
 //!
 //! Nothing is created and nothing but our own keys is written: both objects are shipped empty. What
 //! is in the Secret and cannot be read is never written over; who wants a new CA stops all managers,
@@ -19,12 +20,12 @@ pub mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod troubles;
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::{FutureExt as _, StreamExt as _};
@@ -41,6 +42,7 @@ use metrics::{Kept, Metrics, Trouble};
 use rotation::{Seen, Step, Times};
 use state::{Bundle, Trust};
 use store::{Failure, Store};
+use troubles::{Deed, Troubles};
 
 /// Writes in one look at most: a rotation has fewer, and who fights with us must not keep us busy.
 const MAX_WRITES: usize = 10;
@@ -93,8 +95,11 @@ pub struct Authority {
     leaf: Option<Leaf>,
     /// Whose leaf it is.
     signed_by: Option<certificate::Certificate>,
-    /// What is wrong, which is told once.
-    told: HashMap<Kept, Failure>,
+    /// Since when the Secret has been seen empty.
+    empty_since: Option<Instant>,
+    /// The longest pause before the next look, where it is shorter than usual.
+    wait: Option<Duration>,
+    troubles: Troubles,
     /// Why changes are not seen when they happen.
     unseen: Option<String>,
 }
@@ -117,6 +122,7 @@ impl Authority {
     ) -> Self {
         Self {
             store: Store::new(client, options.names.clone()),
+            troubles: Troubles::new(options.names.clone(), metrics.clone()),
             options,
             serving,
             leadership,
@@ -124,7 +130,8 @@ impl Authority {
             held: None,
             leaf: None,
             signed_by: None,
-            told: HashMap::new(),
+            empty_since: None,
+            wait: None,
             unseen: None,
         }
     }
@@ -189,8 +196,8 @@ impl Authority {
 
     fn pause(&self) -> Duration {
         let look = self.options.times.look();
-        let passes = |failure: &Failure| failure.trouble == Trouble::Unavailable;
-        if self.told.values().any(passes) {
+        let look = self.wait.map_or(look, |wait| look.min(wait));
+        if self.troubles.may_pass() {
             // With jitter, so that replicas do not knock together.
             look.min(RETRY.mul_f64(0.5 + fastrand::f64() / 2.0))
         } else {
@@ -200,6 +207,7 @@ impl Authority {
 
     /// Does everything that is due.
     async fn look(&mut self) {
+        self.wait = None;
         for _ in 0..MAX_WRITES {
             if !self.step().await {
                 break;
@@ -214,19 +222,27 @@ impl Authority {
         let now = SystemTime::now();
         // Where the Secret is not known, what is not in it is not either.
         let leads = self.leadership.holds() && read.secret.is_some();
+        let since = self.empty_since.take().unwrap_or_else(Instant::now);
+        self.empty_since = matches!(read.secret, Some((_, None))).then_some(since);
         if let Some((secret, found)) = read.secret {
             let seen = Seen {
                 found: found.as_ref(),
+                empty_for: since.elapsed(),
                 held: self.held.as_ref(),
                 bundle: read.map.as_ref().map(|(_, bundle)| bundle),
                 leads,
             };
+            let wait = self.options.times.wait(seen);
             match self.options.times.secret(now, seen) {
                 Ok(Some((step, trust))) => {
                     let written = self.store.write_secret(secret, &trust).await;
                     return self.wrote(Kept::Secret, step, written);
                 }
-                Ok(None) => self.hold(found, now),
+                Ok(None) => {
+                    self.troubles.forget((Kept::Secret, Deed::Write));
+                    self.hold(found, now);
+                    self.waits(wait);
+                }
                 Err(error) => tracing::error!(%error, "cannot make a CA; trying again"),
             }
         }
@@ -234,10 +250,23 @@ impl Authority {
             return false;
         };
         let Some((step, bundle)) = self.options.times.bundle(now, trust, &bundle, leads) else {
+            self.troubles.forget((Kept::Bundle, Deed::Write));
             return false;
         };
         let written = self.store.write_map(map, &bundle).await;
         self.wrote(Kept::Bundle, step, written)
+    }
+
+    /// Tells that another manager may fill the Secret within this time, and looks again after it.
+    fn waits(&mut self, wait: Option<Duration>) {
+        self.wait = wait;
+        if let Some(wait) = wait {
+            tracing::info!(
+                seconds = wait.as_secs(),
+                "the Secret of the managers' CA is empty, and agents may trust a CA: waiting for a \
+                 manager that knows it to put it back"
+            );
+        }
     }
 
     /// Reads both objects, and tells what is wrong with them.
@@ -256,8 +285,8 @@ impl Authority {
             (map, bundle)
         });
         Read {
-            secret: self.note(Kept::Secret, secret),
-            map: self.note(Kept::Bundle, map),
+            secret: self.troubles.note((Kept::Secret, Deed::Read), secret),
+            map: self.troubles.note((Kept::Bundle, Deed::Read), map),
         }
     }
 
@@ -265,14 +294,20 @@ impl Authority {
         let Some(trust) = found else { return };
         let ca = &trust.signer.certificate;
         self.metrics.ca_expires(ca.not_after);
-        if ca.is_over(now) {
+        if ca.holds(now) {
+            self.troubles.forget((Kept::Secret, Deed::Read));
+        } else {
+            let words = if ca.is_over(now) {
+                "the CA has expired"
+            } else {
+                "the CA does not hold yet"
+            };
             let failure = Failure {
                 trouble: Trouble::Expired,
-                words: "the CA has expired".to_owned(),
+                words: words.to_owned(),
             };
-            let _ = self.note::<()>(Kept::Secret, Err(failure));
-        } else {
-            self.told.remove(&Kept::Secret);
+            let what = (Kept::Secret, Deed::Read);
+            let _ = self.troubles.note::<()>(what, Err(failure));
         }
         self.held = Some(trust);
     }
@@ -281,6 +316,7 @@ impl Authority {
     fn wrote(&mut self, object: Kept, step: Step, written: Result<(), Failure>) -> bool {
         match written {
             Ok(()) => {
+                self.troubles.note((object, Deed::Write), Ok(()));
                 self.metrics.step(step);
                 tracing::info!(step = %Word(step), "the managers' CA: one step done");
                 true
@@ -290,7 +326,9 @@ impl Authority {
                 true
             }
             Err(failure) => {
-                let _ = self.note::<()>(object, Err(failure));
+                let _ = self
+                    .troubles
+                    .note::<()>((object, Deed::Write), Err(failure));
                 false
             }
         }
@@ -309,7 +347,7 @@ impl Authority {
                 return;
             }
         }
-        if signer.certificate.is_over(now) {
+        if !signer.certificate.holds(now) {
             return;
         }
         match signer.sign(&self.options.servers, now, self.options.times.leaf_life) {
@@ -324,45 +362,6 @@ impl Authority {
             Err(error) => {
                 tracing::error!(%error, "cannot sign a serving certificate; trying again");
             }
-        }
-    }
-
-    /// Counts what is wrong with an object, and tells it once.
-    fn note<T>(&mut self, object: Kept, result: Result<T, Failure>) -> Option<T> {
-        let failure = match result {
-            Ok(good) => {
-                // That it has expired is told when it is held.
-                let told = self.told.get(&object);
-                if told.is_some_and(|failure| failure.trouble != Trouble::Expired) {
-                    self.told.remove(&object);
-                    tracing::info!(
-                        object = self.name(object),
-                        "the managers' CA: can be used again"
-                    );
-                }
-                return Some(good);
-            }
-            Err(failure) => failure,
-        };
-        self.metrics.failed(object, failure.trouble);
-        if self.told.get(&object) != Some(&failure) {
-            tracing::warn!(
-                namespace = self.options.names.namespace,
-                object = self.name(object),
-                reason = %Word(failure.trouble),
-                error = failure.words,
-                "the managers' CA: {}",
-                failure.trouble.remedy(object)
-            );
-            self.told.insert(object, failure);
-        }
-        None
-    }
-
-    fn name(&self, object: Kept) -> &str {
-        match object {
-            Kept::Secret => &self.options.names.secret,
-            Kept::Bundle => &self.options.names.bundle,
         }
     }
 }

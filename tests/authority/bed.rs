@@ -53,8 +53,8 @@ pub(crate) struct Replica {
     pub(crate) slot: Slot,
     registry: Registry,
     _elected: tokio::sync::watch::Sender<Option<Instant>>,
-    _task: JoinHandle<anyhow::Result<()>>,
-    _guard: DropGuard,
+    task: JoinHandle<anyhow::Result<()>>,
+    guard: DropGuard,
 }
 
 impl Replica {
@@ -89,9 +89,15 @@ impl Replica {
             slot,
             registry,
             _elected: elected,
-            _task: task,
-            _guard: guard,
+            task,
+            guard,
         }
+    }
+
+    /// Ends it, and waits until it has.
+    pub(crate) async fn stop(self) {
+        drop(self.guard);
+        self.task.await.unwrap().unwrap();
     }
 
     /// The certificate that it serves.

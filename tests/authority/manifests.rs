@@ -37,7 +37,7 @@ pub(crate) async fn applying_the_manifests_again_takes_nothing_away(c: &Cluster)
         let replica = Replica::start(&c.client, CALM, true);
         filled(c).await;
         // Nobody is there to fill it again.
-        drop(replica);
+        replica.stop().await;
         let before = (trust(c).await, bundle(c).await);
         kubectl.run(c, &apply);
         assert_eq!((trust(c).await, bundle(c).await), before, "{apply:?}");
@@ -83,7 +83,7 @@ pub(crate) async fn upgrading_with_helm_takes_nothing_away(c: &Cluster) {
     run_helm(c, &helm, folder.path(), &["install", "trust", "chart"]);
     let replica = Replica::start(&c.client, CALM, true);
     filled(c).await;
-    drop(replica);
+    replica.stop().await;
     let before = (trust(c).await, bundle(c).await);
     std::fs::write(chart.join("Chart.yaml"), about(2)).unwrap();
     run_helm(c, &helm, folder.path(), &["upgrade", "trust", "chart"]);

@@ -68,6 +68,42 @@ pub(crate) async fn an_emptied_secret_gets_the_same_ca_back(c: &Cluster) {
     );
 }
 
+pub(crate) async fn a_replica_that_starts_on_an_emptied_secret_leaves_it_to_one_that_serves(
+    c: &Cluster,
+) {
+    prepared(c).await;
+    let replica = Replica::start(&c.client, CALM, false);
+    let before = settled(c, &replica).await;
+    for _ in 0..3 {
+        let fresh = Replica::start(&c.client, CALM, true);
+        empty_secret(c).await;
+        let other = Replica::start(&c.client, CALM, false);
+        eventually("the Secret is filled", async || trust(c).await.is_some()).await;
+        for new in [fresh, other] {
+            assert_eq!(settled(c, &new).await, before);
+            new.stop().await;
+        }
+    }
+}
+
+pub(crate) async fn where_nobody_knows_the_ca_any_more_a_new_one_is_made_after_a_while(
+    c: &Cluster,
+) {
+    prepared(c).await;
+    let replica = Replica::start(&c.client, HASTY, true);
+    let lost = settled(c, &replica).await;
+    replica.stop().await;
+    empty_secret(c).await;
+    let start = Instant::now();
+    let replica = Replica::start(&c.client, HASTY, true);
+    eventually("there is a CA", async || trust(c).await.is_some()).await;
+    assert!(
+        start.elapsed() >= HASTY.publish_wait,
+        "somebody could know it"
+    );
+    assert_ne!(settled(c, &replica).await.signer, lost.signer);
+}
+
 pub(crate) async fn an_emptied_bundle_gets_the_same_ca_back(c: &Cluster) {
     prepared(c).await;
     let replica = Replica::start(&c.client, CALM, false);
@@ -121,7 +157,9 @@ pub(crate) async fn a_secret_that_makes_no_sense_is_told_and_never_written_over(
 
 pub(crate) async fn a_restarted_replica_goes_on_with_the_ca_and_publishes_it(c: &Cluster) {
     prepared(c).await;
-    let before = settled(c, &Replica::start(&c.client, CALM, true)).await;
+    let first = Replica::start(&c.client, CALM, true);
+    let before = settled(c, &first).await;
+    first.stop().await;
     empty_map(c).await;
     let after = settled(c, &Replica::start(&c.client, CALM, false)).await;
     assert_eq!(after, before);

@@ -1,7 +1,7 @@
 //! Owns the scenarios, which know nothing of which API server they run on.
 
 use crate::common::{
-    cluster::{Cluster, eventually},
+    cluster::{Cluster, INSECURE, eventually},
     sessions::{Crowd, Way},
     trust::{AGENT, BUNDLE, Pod, SECRET, STRANGER, Trust},
 };
@@ -91,7 +91,7 @@ pub(crate) async fn the_bundle_reaches_the_pod_and_leaves_it(cluster: &Cluster) 
 
 pub(crate) async fn fifty_sessions_get_every_event_settled(cluster: &Cluster) {
     cluster.install_crd().await;
-    let manager = cluster.manager(&[]).await;
+    let manager = cluster.manager(&[INSECURE]).await;
     let way = Way {
         manager: manager.grpc,
         tls: None,

@@ -70,6 +70,11 @@ impl Host {
         host
     }
 
+    /// What `ip` calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs `ip` with these words on this host.
     ///
     /// # Panics

@@ -22,10 +22,8 @@ use serde_json::{Value, json};
 use super::{
     apiserver::{ApiServer, Request},
     cluster::SOON,
+    trust::NAMESPACE,
 };
-
-/// Where tests install the managers.
-pub const NAMESPACE: &str = "default";
 
 /// Where one test's manager believes to be, a namespace that does not exist.
 const NOWHERE: &str = "nowhere";

@@ -19,6 +19,7 @@ use crate::common::{
     kubevirt::vm::vm,
     netns::{Host, Switch},
     process::Process,
+    trust::Security,
 };
 
 /// Where agents reach the manager.
@@ -157,7 +158,9 @@ fn on<T: Send + 'static, F: Future<Output = T>>(
 }
 
 async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
-    let cluster = Cluster::stand_in(Path::new(OURS)).await;
+    let mut cluster = Cluster::stand_in(Path::new(OURS)).await;
+    // What is of interest here is on the other side of the agents.
+    cluster.security = Security::Insecure;
     cluster.install_crd().await;
     let ports = json!({"discoveryMode": "All", "wolPorts": [9, 7]});
     cluster.config("default", ports).await;
@@ -171,6 +174,24 @@ async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
 }
 
 impl Node {
+    /// Adds a bridge as network plugins make it, and a pod that hangs on it.
+    pub(crate) fn pod(&self, bridge: &str, gateway: &str, address: &str) -> Host {
+        let pod = Host::new("pod");
+        self.host
+            .ip(&format!("link add {bridge} type bridge stp_state 0"));
+        self.host.ip(&format!("address add {gateway} dev {bridge}"));
+        self.host.ip(&format!("link set {bridge} up"));
+        pod.ip(&format!(
+            "link add eth0 type veth peer name veth0 netns {}",
+            self.host.name()
+        ));
+        self.host.ip(&format!("link set veth0 master {bridge} up"));
+        pod.ip("link set eth0 up");
+        pod.ip(&format!("address add {address} dev eth0"));
+        pod.ip("route add default dev eth0");
+        pod
+    }
+
     /// Starts the agent and waits until it hears and has the manager's settings.
     pub(crate) fn start_agent(&mut self) {
         self.start_agent_by(self.host.command(OURS));

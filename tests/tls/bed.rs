@@ -145,17 +145,27 @@ pub(crate) struct Checking {
     pub(crate) agent: Agent,
     admin: std::net::SocketAddr,
     /// What it reads.
-    _bundle: Option<Mount>,
+    bundle: Option<Mount>,
 }
 
-pub(crate) fn agent(node: &str, manager: &Manager, bundle: &Mount, flags: &[&str]) -> Checking {
+/// An agent with the token of a pod of its own.
+pub(crate) fn agent(
+    c: &Cluster,
+    node: &str,
+    manager: &Manager,
+    bundle: &Mount,
+    flags: &[&str],
+) -> Checking {
+    let (pod, _) = c.security.of_agent(node);
+    let token = pod.as_ref().unwrap().token_file();
     let file = bundle.file("ca.crt");
     let mut args = vec!["--ca-file", file.to_str().unwrap(), "--server-name", NAME];
+    args.extend(["--token-file", token.to_str().unwrap()]);
     args.extend(flags);
-    Checking {
-        _bundle: Some(bundle.clone()),
-        ..bare_agent(node, manager, &args)
-    }
+    let mut checking = bare_agent(node, manager, &args);
+    checking.agent.pod = pod;
+    checking.bundle = Some(bundle.clone());
+    checking
 }
 
 pub(crate) fn bare_agent(node: &str, manager: &Manager, flags: &[&str]) -> Checking {
@@ -176,7 +186,7 @@ pub(crate) fn bare_agent(node: &str, manager: &Manager, flags: &[&str]) -> Check
     Checking {
         agent,
         admin,
-        _bundle: None,
+        bundle: None,
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn a_wake_comes_over_tls(c: &Cluster) {
     prepare(c).await;
     let ca = Authority::new("ours");
     let manager = manager(c, &Mount::server(&ca)).await;
-    let agent = agent("node-1", &manager, &Mount::bundle(&ca), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ca), &[]);
     agent.agent.configured();
     c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
     wakes(c, &agent.agent, MAC, "desktop").await;
@@ -58,7 +58,7 @@ pub(crate) async fn a_manager_of_a_foreign_authority_is_not_told_anything(c: &Cl
     prepare(c).await;
     let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
     let manager = manager(c, &Mount::server(&foreign)).await;
-    let agent = agent("node-1", &manager, &Mount::bundle(&ours), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ours), &[]);
     agent
         .complains("is not signed by any authority in", "unknown-issuer")
         .await;
@@ -74,7 +74,7 @@ pub(crate) async fn an_expired_certificate_is_refused(c: &Cluster) {
     let (ca, mount) = (Authority::new("ours"), Mount::empty());
     mount.leaf(&ca.expired_server(&[NAME]));
     let manager = manager(c, &mount).await;
-    let agent = agent("node-1", &manager, &Mount::bundle(&ca), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ca), &[]);
     agent
         .complains("renew the manager's certificate", "expired")
         .await;
@@ -94,7 +94,11 @@ pub(crate) async fn a_certificate_for_another_name_is_refused(c: &Cluster) {
     let bundle = Mount::bundle(&ca);
     let file = bundle.file("ca.crt");
     // By the address that is dialled, for which the certificate is not.
-    let agent = bare_agent("node-1", &manager, &["--ca-file", file.to_str().unwrap()]);
+    let (pod, _) = c.security.of_agent("node-1");
+    let token = pod.as_ref().unwrap().token_file();
+    let files = [("--ca-file", &file), ("--token-file", &token)];
+    let flags = files.map(|(flag, file)| [flag, file.to_str().unwrap()]);
+    let agent = bare_agent("node-1", &manager, flags.as_flattened());
     agent.complains("--server-name", "wrong-name").await;
 }
 
@@ -102,7 +106,7 @@ pub(crate) async fn a_missing_bundle_is_told_and_counts_once_it_is_there(c: &Clu
     prepare(c).await;
     let (ca, bundle) = (Authority::new("ours"), Mount::empty());
     let manager = manager(c, &Mount::server(&ca)).await;
-    let agent = agent("node-1", &manager, &bundle, &[]);
+    let agent = agent(c, "node-1", &manager, &bundle, &[]);
     agent
         .complains("kubelet brings it within 90 s", "no-bundle")
         .await;
@@ -120,7 +124,7 @@ pub(crate) async fn files_are_replaced_while_sessions_go_on(c: &Cluster) {
     let mount = Mount::server(&old);
     let manager = manager(c, &mount).await;
     let agents = ["node-1", "node-2"];
-    let agents = agents.map(|node| agent(node, &manager, &Mount::bundle(&old), &[]));
+    let agents = agents.map(|node| agent(c, node, &manager, &Mount::bundle(&old), &[]));
     for agent in &agents {
         agent.agent.configured();
     }
@@ -130,7 +134,7 @@ pub(crate) async fn files_are_replaced_while_sessions_go_on(c: &Cluster) {
         manager.metric(loaded) > 1.5
     })
     .await;
-    let next = agent("node-3", &manager, &Mount::bundle(&new), &[]);
+    let next = agent(c, "node-3", &manager, &Mount::bundle(&new), &[]);
     next.agent.configured();
     c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
     wakes(c, &agents[0].agent, MAC, "desktop").await;
@@ -158,7 +162,7 @@ pub(crate) async fn useless_files_change_nothing(c: &Cluster) {
         .iter()
         .filter(|line| line.message().contains("stay in force"));
     assert_eq!(told.count(), 1, "{}", manager.process.text());
-    let agent = agent("node-1", &manager, &Mount::bundle(&ca), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ca), &[]);
     agent.agent.configured();
     mount.leaf(&one);
     eventually("it is mended", async || {
@@ -192,6 +196,7 @@ pub(crate) async fn an_agent_tells_that_a_manager_speaks_no_tls(c: &Cluster) {
     let manager = bare_manager(c, &["--insecure"]);
     manager.ready().await;
     let agent = agent(
+        c,
         "node-1",
         &manager,
         &Mount::bundle(&Authority::new("ours")),
@@ -215,7 +220,7 @@ pub(crate) async fn without_a_certificate_a_manager_waits_and_is_not_ready(c: &C
         })
     })
     .await;
-    let agent = agent("node-1", &manager, &Mount::bundle(&ca), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ca), &[]);
     agent
         .complains("has no serving certificate yet", "refused")
         .await;
@@ -240,9 +245,9 @@ pub(crate) async fn agents_without_a_good_client_certificate_stay_out(c: &Cluste
     let with = |node, authority| {
         let own = Mount::agent(authority, node);
         let flags = ["--client-tls-dir", own.path().to_str().unwrap()];
-        (agent(node, &manager, &bundle, &flags), own)
+        (agent(c, node, &manager, &bundle, &flags), own)
     };
-    let without = agent("none", &manager, &bundle, &[]);
+    let without = agent(c, "none", &manager, &bundle, &[]);
     without
         .complains("takes only agents with a client certificate", "refused")
         .await;
@@ -265,7 +270,7 @@ pub(crate) async fn connections_that_never_speak_keep_nobody_out(c: &Cluster) {
     let silent = |_| TcpStream::connect(manager.grpc).unwrap();
     let mut silent: Vec<_> = (0..1_000).map(silent).collect();
     let began = Instant::now();
-    let agent = agent("node-1", &manager, &Mount::bundle(&ca), &[]);
+    let agent = agent(c, "node-1", &manager, &Mount::bundle(&ca), &[]);
     agent.agent.configured();
     assert!(
         began.elapsed() < Duration::from_secs(10),

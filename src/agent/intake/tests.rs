@@ -151,7 +151,14 @@ fn ways_that_different_configs_trust_are_different_wakes() {
 #[test]
 fn pods_cannot_wake_over_their_own_links_by_default() {
     let (intake, t0) = intake();
-    for interface in ["veth12", "cali0", "lxc1", "cilium_host", "ovn-k8s-mp0"] {
+    for interface in [
+        "veth12",
+        "cali0",
+        "lxc1",
+        "cilium_host",
+        "ovn-k8s-mp0",
+        "cni0",
+    ] {
         intake.hear(&magic(1, &[]), &origin(Carrier::EthernetUdp, interface), t0);
     }
     assert_eq!(reported(&intake, t0), NONE);

@@ -71,6 +71,12 @@ impl Certificate {
     pub fn is_over(&self, now: SystemTime) -> bool {
         now >= self.not_after
     }
+
+    /// Whether it holds: one that was made by a clock which was ahead does not yet.
+    #[must_use]
+    pub fn holds(&self, now: SystemTime) -> bool {
+        self.not_before <= now && !self.is_over(now)
+    }
 }
 
 impl fmt::Debug for Certificate {

@@ -31,7 +31,7 @@ pub enum Trouble {
     Absent,
     /// Somebody else wrote it meanwhile.
     Conflict,
-    /// Its CA holds no more.
+    /// Its CA holds no more, or not yet.
     Expired,
     /// The API server does not let us.
     Forbidden,
@@ -136,7 +136,7 @@ impl Trouble {
             }
             (Self::Conflict, _) => "somebody else wrote the object; reading it again",
             (Self::Expired, _) => {
-                "it has expired, and is renewed by the manager that leads; is there none, or is its clock wrong?"
+                "it is not valid now, and is renewed by the manager that leads; is there none, or is a clock wrong?"
             }
             (Self::Forbidden, _) => {
                 "not allowed to get and update the object; check the manager's Role in this namespace"

@@ -13,6 +13,9 @@ use super::{
 
 /// The longest time between two looks at the clock and the objects.
 const LOOK: Duration = Duration::from_secs(60);
+/// While agents trust a CA that is not in the Secret, a replica that knows it has so long to put it
+/// back. It sees at once that it is missing.
+const REFILL_WAIT: Duration = Duration::from_secs(30);
 /// The shortest.
 const SHORTEST_LOOK: Duration = Duration::from_millis(200);
 
@@ -64,6 +67,8 @@ impl Step {
 pub struct Seen<'a> {
     /// What the Secret holds; none where it is empty.
     pub found: Option<&'a Trust>,
+    /// For how long it has been seen empty.
+    pub empty_for: Duration,
     /// What this replica knows that it held.
     pub held: Option<&'a Trust>,
     /// What the ConfigMap holds; none where it could not be read.
@@ -80,6 +85,18 @@ impl Times {
         shortest.clamp(SHORTEST_LOOK, LOOK)
     }
 
+    /// How long a replica that knows no CA still waits for another one to fill the empty Secret: until
+    /// then, one may be there that serves agents with what was in it. None where nobody waits.
+    #[must_use]
+    pub fn wait(&self, seen: Seen<'_>) -> Option<Duration> {
+        let may_be_known = seen.bundle.is_none_or(|map| !map.certificates.is_empty());
+        let wait = REFILL_WAIT.min(self.publish_wait);
+        let left = wait
+            .checked_sub(seen.empty_for)
+            .filter(|left| !left.is_zero());
+        left.filter(|_| seen.found.is_none() && seen.held.is_none() && may_be_known)
+    }
+
     /// What is to be written into the Secret now, and why. An empty one is filled by any replica;
     /// the rest is for the leader.
     ///
@@ -92,6 +109,9 @@ impl Times {
         seen: Seen<'_>,
     ) -> Result<Option<(Step, Trust)>, Unusable> {
         let Some(trust) = seen.found else {
+            if self.wait(seen).is_some() {
+                return Ok(None);
+            }
             return Ok(Some(match seen.held {
                 Some(held) => (Step::Refill, held.clone()),
                 None => (Step::Create, Trust::new(Ca::generate(now, self.ca_life)?)),
@@ -115,7 +135,7 @@ impl Times {
             )));
         }
         let Some(next) = &trust.next else {
-            if now < Self::prepare_at(trust) {
+            if now < Self::prepare_at(trust) && trust.signer.certificate.holds(now) {
                 return Ok(None);
             }
             let next = Some(Ca::generate(now, self.ca_life)?);
@@ -181,16 +201,17 @@ impl Times {
         signer.not_before + signer.life() * 2 / 3
     }
 
-    /// Whether agents have had the time to read the bundle with the next CA. Where the signer is
-    /// over, nobody can be served by waiting for it. While the one before is still needed there is
-    /// no place for another.
+    /// Whether agents have had the time to read the bundle with the next CA. While the one before is
+    /// still needed there is no place for another. Where the signer does not hold, it has expired or
+    /// was made by a clock that was ahead, nobody can be served by waiting.
     fn may_sign(&self, now: SystemTime, trust: &Trust, next: &Ca, bundle: &Bundle) -> bool {
         let waited = bundle
             .since
             .and_then(|since| now.duration_since(since).ok());
         let waited = waited.is_some_and(|waited| waited >= self.publish_wait);
-        let is_over = trust.signer.certificate.is_over(now);
-        trust.previous.is_none() && bundle.has(&next.certificate) && (waited || is_over)
+        let in_turn = waited && trust.previous.is_none();
+        let useless = !trust.signer.certificate.holds(now);
+        bundle.has(&next.certificate) && (in_turn || useless)
     }
 
     /// Leaves of the old CA may be as young as this, or as the last look of a replica.

@@ -1,186 +1,23 @@
 //! The rotation with a clock of its own: whatever happens, no leaf is signed by a CA that agents
 //! have not had the time to trust, and no CA is dropped before its last leaf is over.
 
-use std::{
-    cell::RefCell,
-    time::{Duration, SystemTime},
-};
+mod world;
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{
-    ca::{Ca, Leaf, Unusable, trusts},
-    certificate::Certificate,
-    rotation::{Seen, Step, Times},
-    state::{Bundle, Data, Trust, Unreadable},
+    ca::{Ca, Unusable, trusts},
+    rotation::Step,
+    state::{Data, Trust, Unreadable},
 };
+use world::{Replica, TIMES, World, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const NAME: &str = "kubevirt-wol-grpc";
-
-const TIMES: Times = Times {
-    ca_life: Duration::from_secs(365 * 86_400),
-    publish_wait: DAY,
-    leaf_life: Duration::from_secs(7 * 86_400),
-};
-
-fn start() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
-}
-
-/// The two objects, and replicas that look at them.
-struct World {
-    now: SystemTime,
-    secret: Data,
-    until: Option<String>,
-    map: Option<(String, Option<String>)>,
-    /// When each CA came into the bundle, as the agents' kubelets saw it.
-    published: Vec<(Certificate, SystemTime)>,
-    replicas: Vec<Replica>,
-    steps: Vec<Step>,
-    /// What was read last, and what it meant: reading tries out the keys, which takes its time.
-    read: RefCell<(Data, Option<String>, Option<Trust>)>,
-}
-
-#[derive(Default)]
-struct Replica {
-    held: Option<Trust>,
-    leaf: Option<(Leaf, Certificate)>,
-}
-
-impl World {
-    fn new(replicas: usize) -> Self {
-        Self {
-            now: start(),
-            secret: Data::new(),
-            until: None,
-            map: Some((String::new(), None)),
-            published: Vec::new(),
-            replicas: (0..replicas).map(|_| Replica::default()).collect(),
-            steps: Vec::new(),
-            read: RefCell::default(),
-        }
-    }
-
-    fn trust(&self) -> Trust {
-        self.found().unwrap()
-    }
-
-    fn found(&self) -> Option<Trust> {
-        let mut read = self.read.borrow_mut();
-        if read.0 != self.secret || read.1 != self.until {
-            let trust = Trust::read(&self.secret, self.until.as_deref()).unwrap();
-            *read = (self.secret.clone(), self.until.clone(), trust);
-        }
-        read.2.clone()
-    }
-
-    fn bundle(&self) -> Option<Bundle> {
-        let (pem, since) = self.map.as_ref()?;
-        Some(Bundle::read(Some(pem), since.as_deref()))
-    }
-
-    /// One replica does all that is due, and serves. Replica 0 leads.
-    fn look(&mut self, replica: usize) {
-        while self.step(replica) {}
-        let Replica { held, leaf } = &mut self.replicas[replica];
-        let Some(signer) = held.as_ref().map(|trust| &trust.signer) else {
-            return;
-        };
-        let due = leaf
-            .as_ref()
-            .is_none_or(|(leaf, by)| leaf.is_due(self.now) || *by != signer.certificate);
-        if due && !signer.certificate.is_over(self.now) {
-            let fresh = signer
-                .sign(&[NAME.to_owned()], self.now, TIMES.leaf_life)
-                .unwrap();
-            *leaf = Some((fresh, signer.certificate.clone()));
-        }
-    }
-
-    fn step(&mut self, replica: usize) -> bool {
-        let leads = replica == 0;
-        let found = self.found();
-        let bundle = self.bundle();
-        let seen = Seen {
-            found: found.as_ref(),
-            held: self.replicas[replica].held.as_ref(),
-            bundle: bundle.as_ref(),
-            leads,
-        };
-        if let Some((step, trust)) = TIMES.secret(self.now, seen).unwrap() {
-            self.check_drop(found.as_ref(), step);
-            (self.secret, self.until) = trust.write();
-            self.steps.push(step);
-            return true;
-        }
-        self.replicas[replica].held = found;
-        let trust = self.trust();
-        let Some(bundle) = bundle else { return false };
-        let Some((step, bundle)) = TIMES.bundle(self.now, &trust, &bundle, leads) else {
-            return false;
-        };
-        self.steps.push(step);
-        for ca in &bundle.certificates {
-            if !self.published.iter().any(|(known, _)| known == ca) {
-                self.published.push((ca.clone(), self.now));
-            }
-        }
-        self.published.retain(|(ca, _)| bundle.has(ca));
-        self.map = Some(bundle.write());
-        true
-    }
-
-    /// A CA is dropped only when nothing that it signed is in use any more.
-    fn check_drop(&self, found: Option<&Trust>, step: Step) {
-        let Some(previous) = found.and_then(|trust| trust.previous.as_ref()) else {
-            return;
-        };
-        let mut leaves = self
-            .replicas
-            .iter()
-            .filter_map(|replica| replica.leaf.as_ref());
-        let used = leaves
-            .any(|(leaf, by)| *by == previous.certificate && !leaf.certificate.is_over(self.now));
-        assert!(step != Step::Drop || !used, "dropped while it is used");
-    }
-
-    /// Agents that read the bundle within the wait trust what every replica serves.
-    fn check(&self) {
-        for (leaf, by) in self
-            .replicas
-            .iter()
-            .filter_map(|replica| replica.leaf.as_ref())
-        {
-            let published = self.published.iter().find(|(ca, _)| ca == by);
-            let (ca, since) = published.expect("a leaf of a CA that nobody trusts");
-            if leaf.certificate.is_over(self.now) {
-                continue;
-            }
-            assert!(
-                trusts(ca, &leaf.certificate, NAME, self.now),
-                "not accepted"
-            );
-            let is_first = self.steps.iter().all(|step| *step != Step::Switch);
-            let waited = self.now.duration_since(*since).unwrap_or_default() >= TIMES.publish_wait;
-            assert!(is_first || waited, "signed too early");
-        }
-    }
-
-    fn pass(&mut self, time: Duration, look: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.now += look;
-            // The leader looks first, the others see what it did only at their own next look.
-            for replica in (0..self.replicas.len()).rev() {
-                self.look(replica);
-                self.check();
-            }
-        }
-    }
-}
 
 #[test]
 fn a_year_and_more_goes_by_in_the_promised_order() {
@@ -235,6 +72,82 @@ fn after_months_of_suspension_everybody_is_served_again_at_once() {
     assert!(world.bundle().unwrap().has(by));
     world.look(0);
     assert!(!world.bundle().unwrap().has(&first.certificate));
+}
+
+#[test]
+fn replicas_recover_from_an_expired_ca_and_from_a_clock_that_was_far_ahead() {
+    let mut world = World::new(3);
+    for replica in 0..3 {
+        world.look(replica);
+    }
+    let everybody_serves = |world: &mut World| {
+        // Nobody but the leader may renew it, so the others come first in vain.
+        for replica in [1, 2, 0, 1, 2] {
+            world.look(replica);
+        }
+        let bundle = world.bundle().unwrap();
+        for Replica { leaf, .. } in &world.replicas {
+            let (leaf, by) = leaf.as_ref().unwrap();
+            assert!(bundle.has(by));
+            assert!(trusts(by, &leaf.certificate, NAME, world.now));
+        }
+        world.trust().signer
+    };
+    let first = everybody_serves(&mut world);
+    world.now += 400 * DAY;
+    let ahead = everybody_serves(&mut world);
+    assert_ne!(ahead, first, "it has expired");
+    world.now -= 400 * DAY;
+    let right = everybody_serves(&mut world);
+    assert_ne!(right, ahead, "it does not hold yet");
+    world.now += HOUR;
+    assert_eq!(everybody_serves(&mut world), right);
+    world.now -= HOUR / 2;
+    assert_eq!(
+        everybody_serves(&mut world),
+        right,
+        "a clock that is set a little"
+    );
+}
+
+#[test]
+fn a_new_replica_leaves_an_emptied_secret_to_one_that_knows_the_ca_for_a_while() {
+    let second = Duration::from_secs(1);
+    let mut world = World::new(2);
+    world.look(0);
+    let known = world.trust();
+    world.secret.clear();
+    for _ in 0..29 {
+        world.look(1);
+        world.passed += second;
+    }
+    assert_eq!(world.found(), None, "agents trust what replica 0 serves");
+    let mut other = World::new(2);
+    other.passed = world.passed + second;
+    other.map.clone_from(&world.map);
+    other.replicas = vec![
+        Replica::default(),
+        Replica {
+            empty_since: Some(Duration::ZERO),
+            ..Replica::default()
+        },
+    ];
+    other.look(1);
+    assert_eq!(
+        other.steps,
+        [Step::Create, Step::Publish],
+        "nobody knows it"
+    );
+    world.look(0);
+    world.look(1);
+    assert_eq!(world.trust(), known);
+    let mut first = World::new(1);
+    first.look(0);
+    assert_eq!(
+        first.steps[0],
+        Step::Create,
+        "no agent trusts anybody: at once"
+    );
 }
 
 #[test]
@@ -334,6 +247,7 @@ enum Act {
     Pass(u32),
     Restart(usize),
     EmptySecret,
+    EmptySecretAndRestart(usize),
     EmptyBundle,
     LoseBundle,
 }
@@ -343,6 +257,7 @@ fn act() -> impl Strategy<Value = Act> {
         10 => (1..40_u32).prop_map(Act::Pass),
         2 => (0..2_usize).prop_map(Act::Restart),
         1 => Just(Act::EmptySecret),
+        2 => (0..2_usize).prop_map(Act::EmptySecretAndRestart),
         1 => Just(Act::EmptyBundle),
         1 => Just(Act::LoseBundle),
     ]
@@ -362,6 +277,12 @@ proptest! {
                 // Another one holds what was in the Secret.
                 Act::Restart(replica) => world.replicas[replica] = Replica::default(),
                 Act::EmptySecret => world.secret.clear(),
+                // The new one looks before the one that knows what was in it.
+                Act::EmptySecretAndRestart(replica) => {
+                    world.secret.clear();
+                    world.replicas[replica] = Replica::default();
+                    world.look(replica);
+                }
                 Act::EmptyBundle => {
                     world.map = Some((String::new(), None));
                 }
@@ -377,6 +298,8 @@ proptest! {
             }
             world.pass(HOUR, HOUR);
         }
+        let created = world.steps.iter().filter(|step| **step == Step::Create);
+        prop_assert_eq!(created.count(), 1, "one of the replicas always knew it");
         let trust = world.trust();
         prop_assert!(!trust.signer.certificate.is_over(world.now));
         prop_assert!(trust.trusted().all(|ca| world.bundle().unwrap().has(ca)));
