@@ -33,13 +33,13 @@ struct World {
 async fn world(c: &Cluster) -> World {
     c.install_crd().await;
     c.namespace(NS).await;
-    c.config("default", json!({"discoveryMode": "All"})).await;
+    let port = free_udp();
+    c.config("default", json!({"wolPorts": [port]})).await;
     for n in 0..VMS {
         c.kubevirt.add(&vm(NS, &name(n)).mac(&mac(n))).await;
     }
     let start = |replica: &&str| c.manager_at(free_tcp(), &["--replica-id", replica]);
     let managers: Vec<_> = REPLICAS.iter().map(start).collect();
-    let port = free_udp();
     let mut agents = Vec::new();
     for node in ["node-1", "node-2", "node-3"] {
         agents.push(c.agent_of(node, &managers, port));
