@@ -169,10 +169,11 @@ async fn sessions(
         let managers = Managers::new(Arc::clone(&common), target, liveness.clone());
         names.spawn(managers.keep());
     }
-    while let Some(ended) = names.join_next().await {
-        match ended.context("the sessions of a name failed")?? {}
+    // None of them ends but by failing.
+    match names.join_next().await {
+        Some(ended) => match ended.context("the sessions of a name failed")?? {},
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Waits until the sockets are closed and everything they heard is in a manager's hands.

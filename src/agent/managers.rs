@@ -84,8 +84,8 @@ impl Managers {
                 gone.cancel();
             }
         }
-        for address in wanted.iter().take(MAX_SESSIONS) {
-            if !self.running.contains_key(address) {
+        for address in wanted {
+            if self.running.len() < MAX_SESSIONS && !self.running.contains_key(address) {
                 self.begin(*address);
             }
         }
@@ -116,5 +116,79 @@ pub(super) async fn keep_time(intake: &Intake, heart: Heartbeat) -> Infallible {
         let now = tick.tick().await;
         heart.beat();
         intake.tick(now.into_std());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::Readiness,
+        agent::{Ears, Listeners, Metrics, configuration::Configuration, credentials::Credentials},
+        cli::AgentArgs,
+        rpc::pb,
+    };
+
+    fn managers() -> Managers {
+        let args = AgentArgs {
+            node_name: "node-1".to_owned(),
+            managers: vec!["managers:9090".to_owned()],
+            token_file: "/nonexistent/token".into(),
+            insecure: true,
+            ca_file: "/nonexistent/ca.crt".into(),
+            server_name: None,
+            client_tls_dir: None,
+            wol_ports: Vec::new(),
+            no_raw: true,
+            admin_bind: None,
+        };
+        let target = Target::all(&args).unwrap().remove(0);
+        let intake = Arc::new(Intake::new(args.node_name, Metrics::default()));
+        let (readiness, liveness) = (Readiness::default(), Liveness::default());
+        let ears = Ears::open(false, &BTreeSet::new());
+        let (gate, configured) = (readiness.gate("a socket"), readiness.gate("settings"));
+        let listeners = Listeners::start(ears, Arc::clone(&intake), gate, liveness.clone());
+        let listeners = Arc::new(listeners);
+        let common = Common {
+            credentials: Credentials::new(args.token_file),
+            hello: pb::Hello::default(),
+            configuration: Configuration::new(
+                Arc::clone(&intake),
+                listeners,
+                BTreeSet::new(),
+                configured,
+            ),
+            intake,
+        };
+        Managers::new(Arc::new(common), target, liveness)
+    }
+
+    /// Addresses where nobody listens.
+    fn addresses(ports: std::ops::Range<u16>) -> BTreeSet<SocketAddr> {
+        ports.map(|port| ([127, 0, 0, 1], port).into()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_when_its_address_is_gone_and_may_begin_anew() {
+        let mut managers = managers();
+        managers.arrange(&addresses(1..3));
+        assert_eq!(managers.running.len(), 2);
+        managers.arrange(&addresses(2..3));
+        let ended = managers.sessions.join_next().await.unwrap().unwrap();
+        assert_eq!(ended.port(), 1, "and the other goes on");
+        managers.running.remove(&ended);
+        managers.arrange(&addresses(1..3));
+        assert_eq!(managers.running.len(), 2);
+        assert!(managers.running.values().all(|gone| !gone.is_cancelled()));
+    }
+
+    #[tokio::test]
+    async fn a_name_of_too_many_addresses_makes_no_more_sessions_than_that() {
+        let mut managers = managers();
+        managers.arrange(&addresses(1..200));
+        assert_eq!(managers.running.len(), MAX_SESSIONS);
+        // Others take the places of those that are gone only once they have ended.
+        managers.arrange(&addresses(100..300));
+        assert_eq!(managers.sessions.len(), MAX_SESSIONS);
     }
 }

@@ -162,3 +162,23 @@ pub(super) fn shows_a_vm(answer: &Answer) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_retry_may_mend_counts_again_at_once() {
+        let over = [
+            "started",
+            "already-on",
+            "duplicate",
+            "unsupported",
+            "invalid",
+        ];
+        for outcome in Outcome::ALL {
+            let retry = !over.contains(&outcome.as_str());
+            assert_eq!(worth_a_retry(outcome), retry, "{outcome:?}");
+        }
+    }
+}

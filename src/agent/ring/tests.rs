@@ -293,24 +293,6 @@ fn an_answer_for_what_is_not_there_changes_nothing() {
 }
 
 #[test]
-fn what_a_retry_may_mend_counts_again_at_once() {
-    for outcome in Outcome::ALL {
-        let (mut ring, t0) = (ring(), Instant::now());
-        push(&mut ring, 1, t0);
-        let answer = Answer::Final(outcome, String::new());
-        let left = ring.acked(&A.into(), 1, &answer, t0).unwrap();
-        let over = [
-            "started",
-            "already-on",
-            "duplicate",
-            "unsupported",
-            "invalid",
-        ];
-        assert_eq!(left.retry, !over.contains(&outcome.as_str()), "{outcome:?}");
-    }
-}
-
-#[test]
 fn a_full_ring_drops_the_oldest_and_lets_its_repeat_count() {
     let (mut ring, t0) = (ring(), Instant::now());
     for n in 1..=CAPACITY {
