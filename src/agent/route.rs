@@ -132,7 +132,10 @@ mod tests {
         let routes = routes(&["a", "b"]);
         let target = MacAddr::new([2, 0, 0, 0, 0, 1]);
         let first = routes.best(target, &[]).unwrap().clone();
-        let second = routes.best(target, &[first.clone()]).unwrap().clone();
+        let second = routes
+            .best(target, std::slice::from_ref(&first))
+            .unwrap()
+            .clone();
         assert_ne!(first, second);
         assert_eq!(routes.best(target, &[first, second]), None);
         assert_eq!(Routes::default().best(target, &[]), None);

@@ -203,8 +203,8 @@ fn every_packet_is_counted_once_under_what_became_of_it() {
 }
 
 /// The packet for the stranger with this number.
-fn stranger(n: u32) -> Vec<u8> {
-    let [a, b, c, d] = n.to_be_bytes();
+fn stranger(number: u32) -> Vec<u8> {
+    let [a, b, c, d] = number.to_be_bytes();
     [&[0xff; 6], &*[0x02, 0x99, a, b, c, d].repeat(16)].concat()
 }
 
