@@ -1,10 +1,12 @@
 //! Owns the agent: hears magic packets on a node and reports them to a manager.
 //!
 //! A packet goes from a socket ([`raw`], [`udp`]) to the [`intake`], which filters, drops repeats
-//! and keeps what is left in the [`ring`], and from there over the [`session`] to a manager.
+//! and keeps what is left in the [`ring`], which chooses a manager for each by its [`route`], and from
+//! there over the [`session`] with that manager.
 
 mod bpf;
 pub mod budget;
+mod configuration;
 mod connect;
 mod credentials;
 pub mod intake;
@@ -12,23 +14,27 @@ mod interfaces;
 mod lines;
 mod listen;
 mod listeners;
+mod managers;
 pub mod metrics;
 mod privileges;
 mod raw;
+mod resolve;
 pub mod ring;
+pub mod route;
 mod session;
 mod udp;
+mod wishes;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{runtime::Runtime, time::Instant};
+use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::listeners::Ears;
 use self::{
-    credentials::Credentials, intake::Intake, listeners::Listeners, metrics::Metrics,
-    privileges::Later, session::Session,
+    configuration::Configuration, connect::Target, credentials::Credentials, intake::Intake,
+    listeners::Listeners, managers::Managers, metrics::Metrics, privileges::Later, session::Common,
 };
 use crate::{
     admin::{self, Liveness, Readiness},
@@ -57,7 +63,7 @@ const THREADS: usize = 2;
 ///
 /// The options make no sense, or the privileges cannot be dropped.
 pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
-    connect::Target::new(args)?;
+    Target::all(args)?;
     if args.insecure {
         tracing::warn!(
             "sessions with managers are neither encrypted nor authenticated (--insecure)"
@@ -106,8 +112,8 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let intake = Arc::new(Intake::new(args.node_name.clone(), metrics));
     let listeners = Listeners::start(ears, Arc::clone(&intake), listening, liveness.clone());
     let listeners = Arc::new(listeners);
-    let session = Session {
-        target: connect::Target::new(&args)?,
+    let targets = Target::all(&args)?;
+    let common = Arc::new(Common {
         credentials: Credentials::new(args.token_file, args.client_tls_dir.is_some()),
         hello: pb::Hello {
             node_name: args.node_name,
@@ -115,11 +121,15 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         intake: Arc::clone(&intake),
-        listeners: Arc::clone(&listeners),
-        fixed_ports: args.wol_ports.iter().copied().collect::<BTreeSet<_>>(),
-        configured,
-        heart: liveness.task("session", STUCK_AFTER),
-    };
+        configuration: Configuration::new(
+            Arc::clone(&intake),
+            Arc::clone(&listeners),
+            args.wol_ports.iter().copied().collect(),
+            configured,
+        ),
+    });
+    let sessions = sessions(targets, common, liveness.clone());
+    let clock = liveness.task("clock", STUCK_AFTER);
     let supervision = liveness.task("listeners", STUCK_AFTER);
 
     let mut tasks = Tasks::new(token.clone());
@@ -138,13 +148,32 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
         ears_closed.cancel();
         Ok(())
     });
-    tasks.spawn("session", async move {
+    tasks.spawn("sessions", async move {
         tokio::select! {
-            never = session.keep() => match never {},
+            failed = sessions => failed,
+            never = managers::keep_time(&intake, clock) => match never {},
             () = flush(&intake, heard_all) => Ok(()),
         }
     });
     tasks.join().await
+}
+
+/// Keeps a session with every manager, until one of them fails for good.
+async fn sessions(
+    targets: Vec<Target>,
+    common: Arc<Common>,
+    liveness: Liveness,
+) -> anyhow::Result<()> {
+    let mut names = JoinSet::new();
+    for target in targets {
+        let managers = Managers::new(Arc::clone(&common), target, liveness.clone());
+        names.spawn(managers.keep());
+    }
+    // None of them ends but by failing.
+    match names.join_next().await {
+        Some(ended) => match ended.context("the sessions of a name failed")?? {},
+        None => Ok(()),
+    }
 }
 
 /// Waits until the sockets are closed and everything they heard is in a manager's hands.

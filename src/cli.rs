@@ -295,14 +295,16 @@ pub struct AgentArgs {
     /// The Kubernetes node that this agent runs on.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: String,
-    /// Where a manager listens.
+    /// Where the managers listen: a name that all their addresses are looked up by, or an address;
+    /// several are separated by commas. The agent keeps a session with each manager.
     #[arg(
-        long,
+        long = "manager",
         env = "WOL_MANAGER",
         default_value = "kubevirt-wol-grpc.kubevirt-wol-system.svc:9090",
-        value_name = "HOST:PORT"
+        value_name = "HOST:PORT",
+        value_delimiter = ','
     )]
-    pub manager: String,
+    pub managers: Vec<String>,
     /// The service account token by which this agent proves which node it is on. It is read again
     /// when it changes, and sent over TLS only. With --client-tls-dir there need be none.
     #[arg(

@@ -8,6 +8,8 @@
 //!          agent::intake            source filter, repeats within 2 s
 //!          agent::budget            how many wakes per sender, agent and target are reported
 //!          agent::ring              numbered, kept until settled
+//!          agent::route             which manager each goes to, the same from every node
+//!          agent::managers          a session with every manager that DNS knows
 //!          agent::session           one gRPC session: events out, acknowledgements back
 //! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
 //! trust    tls                      what both sides have in common

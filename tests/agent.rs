@@ -26,6 +26,8 @@ mod fake_manager;
 mod floods;
 #[path = "agent/partings.rs"]
 mod partings;
+#[path = "agent/replicas.rs"]
+mod replicas;
 #[path = "common/skip.rs"]
 mod skip;
 
@@ -284,7 +286,7 @@ async fn an_agent_is_ready_once_it_listens_and_is_configured_and_stays_so() {
     assert!(get(admin, "/readyz").await.contains("200 OK"));
     let metrics = get(admin, "/metrics").await;
     for line in [
-        "agent_session_connected 1",
+        "agent_connected_managers 1",
         r#"agent_listeners{state="open"} 1"#,
     ] {
         assert!(
@@ -295,7 +297,7 @@ async fn an_agent_is_ready_once_it_listens_and_is_configured_and_stays_so() {
     drop((session, manager));
     while !get(admin, "/metrics")
         .await
-        .contains("agent_session_connected 0")
+        .contains("agent_connected_managers 0")
     {
         tokio::time::sleep(millis(10)).await;
     }

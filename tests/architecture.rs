@@ -70,6 +70,21 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "the core is pure",
     ),
     (
+        "agent/ring",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "what becomes of wakes is pure",
+    ),
+    (
+        "agent/route.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "what becomes of wakes is pure",
+    ),
+    (
+        "agent/wishes.rs",
+        &["kube::", "k8s_openapi::", "tonic::", "tokio::"],
+        "what becomes of wakes is pure",
+    ),
+    (
         "throttle.rs",
         &["kube::", "k8s_openapi::", "tonic::", "tokio::", "crate::"],
         "the core is pure",

@@ -250,5 +250,12 @@ fn every_task_of_an_idle_manager_shows_that_it_lives() {
 #[test]
 fn every_task_of_an_idle_agent_shows_that_it_lives() {
     let (_process, admin) = agent();
-    assert_eq!(idle_tasks(admin), ["UDP socket", "listeners", "session"]);
+    let expected = [
+        "UDP socket",
+        "clock",
+        "listeners",
+        "name resolution",
+        "session",
+    ];
+    assert_eq!(idle_tasks(admin), expected);
 }

@@ -6,13 +6,14 @@ mod fate;
 use std::{
     future::ready,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use http::Uri;
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig,
     pki_types::ServerName,
@@ -25,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
-use tower::{ServiceExt as _, service_fn};
+use tower::service_fn;
 
 pub use failure::Failure;
 use failure::Refusal;
@@ -47,7 +48,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 /// The first and the longest time between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Where the managers are, and how a connection to them is protected.
+/// Where some managers are, and how a connection to them is protected.
 pub(super) struct Target {
     uri: Uri,
     endpoint: Endpoint,
@@ -68,14 +69,19 @@ struct Tls {
 }
 
 impl Target {
-    /// Reads the command line: `host:port`, or a whole URL.
+    /// Reads the command line: each `--manager` is `host:port`, or a whole URL.
     ///
     /// # Errors
     ///
-    /// It is neither, or does not go with the other options.
-    pub(super) fn new(args: &AgentArgs) -> Result<Self, UsageError> {
+    /// One is neither, or does not go with the other options.
+    pub(super) fn all(args: &AgentArgs) -> Result<Vec<Self>, UsageError> {
+        let targets = args.managers.iter();
+        targets.map(|manager| Self::new(args, manager)).collect()
+    }
+
+    fn new(args: &AgentArgs, manager: &str) -> Result<Self, UsageError> {
         let scheme = if args.insecure { "http" } else { "https" };
-        let uri = uri(&args.manager, scheme)?;
+        let uri = uri(manager, scheme)?;
         let tls = if args.insecure {
             None
         } else {
@@ -105,11 +111,18 @@ impl Target {
         &self.uri
     }
 
-    /// Connects, once: a channel that is broken stays so, and its fate says why.
-    pub(super) async fn connect(&self) -> anyhow::Result<(Channel, Fate)> {
+    /// The host and the port, to look for addresses by.
+    pub(super) fn host(&self) -> (&str, u16) {
+        let host = self.uri.host().unwrap_or_default();
+        (host, self.uri.port_u16().unwrap_or_default())
+    }
+
+    /// Connects to one address, once: a channel that is broken stays so, and its fate says why. The
+    /// manager has to prove the name that all addresses have in common.
+    pub(super) async fn connect(&self, address: SocketAddr) -> anyhow::Result<(Channel, Fate)> {
         // Read before anything is sent: without a bundle nobody is asked for anything.
         let connector = self.tls.as_ref().map(Tls::connector).transpose()?;
-        let stream = dial(self.uri()).await?;
+        let stream = dial(address).await?;
         let fate = Fate::new(self.tls.is_none());
         let stream: Box<dyn Bytes> = match (&self.tls, connector) {
             (Some(tls), Some(connector)) => {
@@ -179,15 +192,14 @@ fn client_certificate(directory: &Path) -> Result<CertifiedKey, FileError> {
     tls::certified(directory, &certificate, &key)
 }
 
-/// Opens a TCP connection to any of the addresses of a host.
-async fn dial(uri: &Uri) -> Result<TcpStream, Refusal> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let stream = connector.oneshot(uri.clone()).await;
-    let stream = stream.map_err(|error| Refusal::unreachable(&error))?;
-    Ok(stream.into_inner())
+async fn dial(address: SocketAddr) -> Result<TcpStream, Refusal> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let stream = connecting.unwrap_or_else(|late| Err(late.into()));
+    let stream = stream.and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    stream.map_err(|error| Refusal::unreachable(address, &error))
 }
 
 /// Reads the address of a manager; `scheme` is the one that it has to have.

@@ -1,19 +1,25 @@
-//! Owns [`Intake`]: the one place where packets become events. Sockets put packets in, the session
-//! takes events out and brings the answers back.
+//! Owns [`Intake`]: the one place where packets become events. Sockets put packets in, the sessions
+//! take events out and bring the answers back, each through its [`Outlet`].
+
+mod outlet;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     budget::Budget,
     lines::{LineBudget, Losses},
     metrics::{Invalid, Loss, Metrics, Socket, Verdict, carrier_word},
     ring::{Key, Ring, Settled},
+    route::ReplicaId,
 };
+pub use outlet::Outlet;
+
 use crate::{
     dedup::{self, Window},
     filter::SourceFilter,
@@ -34,10 +40,10 @@ pub struct Intake {
     node: String,
     metrics: Metrics,
     state: Mutex<State>,
-    /// Something is due to be sent.
-    due: Notify,
     /// Something was answered.
     answered: Notify,
+    /// How many sessions have ended.
+    ended: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -47,8 +53,10 @@ struct State {
     evicted: u64,
     budget: Budget,
     forgotten: u64,
-    /// None until a manager has sent it.
-    wakeable: Option<WakeableMacs>,
+    /// What each replica knows to be wakeable; that of the last one outlives its session.
+    wakeable: BTreeMap<ReplicaId, WakeableMacs>,
+    /// The replicas that there is a session with, and by what each is woken.
+    attached: BTreeMap<ReplicaId, Arc<Notify>>,
     ring: Ring,
     lines: LineBudget,
     losses: Losses,
@@ -68,13 +76,14 @@ impl Intake {
                 evicted: 0,
                 budget: Budget::new(settings.rates),
                 forgotten: 0,
-                wakeable: None,
+                wakeable: BTreeMap::new(),
+                attached: BTreeMap::new(),
                 ring: Ring::new(settings.event_ttl),
                 lines: LineBudget::default(),
                 losses: Losses::default(),
             }),
-            due: Notify::new(),
             answered: Notify::new(),
+            ended: watch::Sender::default(),
         }
     }
 
@@ -93,13 +102,22 @@ impl Intake {
         state.budget.set_rates(settings.rates);
     }
 
-    /// Takes over which addresses go first.
-    pub fn prefer(&self, wakeable: WakeableMacs) {
-        let bytes = i64::try_from(wakeable.bits().len()).unwrap_or(i64::MAX);
-        self.metrics.wakeable_filter.set(bytes);
+    /// Takes over which addresses go first, beside those that other replicas named.
+    fn prefer(&self, replica: &ReplicaId, wakeable: WakeableMacs) {
         let mut state = self.lock();
-        state.ring.recognize(|target| wakeable.contains(target));
-        state.wakeable = Some(wakeable);
+        let State {
+            attached,
+            ring,
+            wakeable: known,
+            ..
+        } = &mut *state;
+        ring.recognize(|target| wakeable.contains(target));
+        // What a replica of the past knew has served until now.
+        known.retain(|other, _| attached.contains_key(other));
+        known.insert(replica.clone(), wakeable);
+        let bytes = known.values().map(|filter| filter.bits().len());
+        let bytes = i64::try_from(bytes.sum::<usize>()).unwrap_or(i64::MAX);
+        self.metrics.wakeable_filter.set(bytes);
     }
 
     /// Takes the payload of a frame or datagram that came by `origin`.
@@ -117,11 +135,8 @@ impl Intake {
         }
         let verdict = self.admit(found.packets(), origin, now);
         self.metrics.packet(Some(origin.carrier), verdict);
-        match verdict {
-            Verdict::Reported => self.due.notify_one(),
-            other => {
-                tracing::debug!(%origin, verdict = ?other, "a magic packet that is not reported");
-            }
+        if verdict != Verdict::Reported {
+            tracing::debug!(%origin, ?verdict, "a magic packet that is not reported");
         }
     }
 
@@ -177,6 +192,7 @@ impl Intake {
             }
         }
         self.count(&mut state);
+        state.rouse();
         verdict
     }
 
@@ -194,38 +210,67 @@ impl Intake {
         );
     }
 
-    /// Writes the oldest event that is due; it counts as sent from now on.
-    #[must_use]
-    pub fn next_event(&self, now: Instant) -> Option<pb::Event> {
+    /// A session with a replica began. None where there is one already.
+    fn attach(&self, replica: &ReplicaId) -> Option<Arc<Notify>> {
         let mut state = self.lock();
-        let due = state.ring.next_unsent(now)?;
+        if state.attached.contains_key(replica) {
+            return None;
+        }
+        let due = Arc::new(Notify::new());
+        state.attached.insert(replica.clone(), Arc::clone(&due));
+        state.ring.replica_came(replica.clone());
+        state.rouse();
+        self.metrics.connected(state.attached.len());
+        Some(due)
+    }
+
+    /// The session ended: what it carried and was not settled goes to other replicas.
+    fn detach(&self, replica: &str) {
+        let mut state = self.lock();
+        state.attached.remove(replica);
+        state.ring.replica_lost(replica);
+        state.rouse();
+        self.metrics.connected(state.attached.len());
+        drop(state);
+        self.ended.send_modify(|sessions| *sessions += 1);
+    }
+
+    /// The replica is to be sent nothing more, but may still answer.
+    fn leave(&self, replica: &str) {
+        let mut state = self.lock();
+        state.ring.replica_leaves(replica);
+        state.rouse();
+    }
+
+    /// Changes whenever a session ends.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    /// Writes the oldest event that is due to a replica; it counts as sent from now on.
+    fn next_event(&self, replica: &str, now: Instant) -> Option<pb::Event> {
+        let mut state = self.lock();
+        let due = state.ring.next_unsent(replica, now)?;
         Some(pb::Event {
             deferred: due.deferred,
             ..rpc::event(due.seq, due.wake, due.age)
         })
     }
 
-    /// Whether an event is due.
-    #[must_use]
-    pub fn has_due(&self, now: Instant) -> bool {
-        self.lock().ring.has_due(now)
+    fn has_due(&self, replica: &str, now: Instant) -> bool {
+        self.lock().ring.has_due(replica, now)
     }
 
-    /// Takes an answer.
-    pub fn answer(&self, seq: u64, answer: &Answer, now: Instant) {
+    fn answer(&self, replica: &ReplicaId, seq: u64, answer: &Answer, now: Instant) {
         self.metrics.answered(answer);
         let mut state = self.lock();
-        if let Some(settled) = state.ring.acked(seq, answer, now) {
+        if let Some(settled) = state.ring.acked(replica, seq, answer, now) {
             state.unmark(&settled);
         }
         self.count(&mut state);
         drop(state);
         self.answered.notify_one();
-    }
-
-    /// The session ended: what it carried and was not settled is due again.
-    pub fn session_lost(&self) {
-        self.lock().ring.session_lost();
     }
 
     /// Lets time pass. To be called a few times a second.
@@ -239,6 +284,7 @@ impl Intake {
             state.unmark(settled);
         }
         self.count(&mut state);
+        state.rouse();
         drop(state);
         if !given_up.is_empty() {
             tracing::warn!(
@@ -249,11 +295,6 @@ impl Intake {
         }
     }
 
-    /// Waits until something may be due. For one waiter.
-    pub async fn due(&self) {
-        self.due.notified().await;
-    }
-
     /// Waits until nothing would be lost if the process ended at `patience` at the latest. For one
     /// waiter.
     pub async fn flushed(&self, patience: Instant) {
@@ -262,10 +303,8 @@ impl Intake {
         }
     }
 
-    /// Whether an answer is outstanding for what was sent.
-    #[must_use]
-    pub fn awaits_answers(&self) -> bool {
-        self.lock().ring.awaits_answers()
+    fn awaits_answers(&self, replica: &str) -> bool {
+        self.lock().ring.awaits_answers(replica)
     }
 
     fn count(&self, state: &mut State) {
@@ -287,8 +326,17 @@ impl Intake {
 
 impl State {
     fn is_wakeable(&self, target: MacAddr) -> bool {
-        let listed = self.wakeable.as_ref().is_some_and(|w| w.contains(target));
-        listed || self.ring.knows(target)
+        let listed = |filter: &WakeableMacs| filter.contains(target);
+        self.wakeable.values().any(listed) || self.ring.knows(target)
+    }
+
+    /// Wakes the sessions that something is queued for.
+    fn rouse(&self) {
+        for (replica, due) in &self.attached {
+            if self.ring.has_queued(replica) {
+                due.notify_one();
+            }
+        }
     }
 
     fn unmark(&mut self, settled: &Settled) {

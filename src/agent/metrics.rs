@@ -39,14 +39,14 @@ pub struct Metrics {
     pub dedup_evictions: Counter,
     /// Shares of senders and targets that were forgotten for want of room.
     pub forgotten_shares: Counter,
-    /// Bytes of the filter of wakeable addresses; 0 until a manager has sent one.
+    /// Bytes of the filters of wakeable addresses; 0 until a manager has sent one.
     pub wakeable_filter: Gauge,
     /// Targets beyond the first few of one packet.
     pub capped_packets: Counter,
     /// Attempts to connect, after the first.
     pub reconnects: Counter,
-    /// 1 while a manager has welcomed this agent.
-    pub session_connected: Gauge,
+    /// Managers that have welcomed this agent and not left it.
+    connected_managers: Gauge,
     /// Events that wait for their final answer.
     pub unsettled: Gauge,
 }
@@ -119,7 +119,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "wakeable_filter",
-            "Size of the filter by which wakeable addresses go first; 0 until a manager sends one",
+            "Size of the filters by which wakeable addresses go first; 0 until a manager sends one",
             Unit::Bytes,
             self.wakeable_filter.clone(),
         );
@@ -137,9 +137,9 @@ impl Metrics {
             self.unconnected.clone(),
         );
         r.register(
-            "session_connected",
-            "1 while a manager has welcomed this agent",
-            self.session_connected.clone(),
+            "connected_managers",
+            "Managers that this agent has a session with",
+            self.connected_managers.clone(),
         );
     }
 
@@ -215,6 +215,12 @@ impl Metrics {
         let reason = Word(failure);
         let counter = self.unconnected.get_or_create(&FailureLabel { reason });
         counter.inc();
+    }
+
+    /// Says how many managers there is a session with.
+    pub fn connected(&self, managers: usize) {
+        let managers = i64::try_from(managers).unwrap_or(i64::MAX);
+        self.connected_managers.set(managers);
     }
 
     /// Counts an answer.

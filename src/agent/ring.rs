@@ -1,15 +1,23 @@
-//! Owns [`Ring`]: the wakes that were heard and are not settled yet. Pure; the caller brings the
-//! clock.
+//! Owns [`Ring`]: the wakes that were heard and are not settled yet, and which manager replica each
+//! of them goes to. Pure; the caller brings the clock.
+
+mod entry;
+mod known;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use self::{
+    entry::{Entry, Place, Queues, Turn, shows_a_vm, worth_a_retry},
+    known::Known,
+};
+use super::route::{ReplicaId, Routes};
 use crate::{
     mac::MacAddr,
     packet::Trailing,
-    wake::{Answer, Carrier, Origin, Outcome, Wake},
+    wake::{Answer, Carrier, Origin, Wake},
 };
 
 /// What makes two packets the same wake to an agent: the target, what followed it, and a
@@ -19,51 +27,26 @@ pub type Key = (MacAddr, Trailing, u64);
 /// Unsettled wakes kept at most.
 pub const CAPACITY: usize = 1024;
 
-/// A wake without an answer for this long is sent again.
+/// A wake without an answer for this long is sent to the next replica too, or again where there is
+/// no other.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A deferral outside these bounds is taken as the nearest of them: shorter ones would make a busy
 /// loop, longer ones would hold a place for nothing.
 const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// Targets remembered as wakeable at most.
-const KNOWN_CAPACITY: usize = 4096;
-
 /// Copies of one packet come within microseconds, so only the newest entries can be its copies.
 const COPY_DISTANCE: usize = 32;
 
-/// The bounded, numbered wakes between the sockets and the session.
+/// The bounded, numbered wakes between the sockets and the sessions.
 #[derive(Debug)]
 pub struct Ring {
     entries: BTreeMap<u64, Entry>,
-    /// The turns of the entries in [`State::Unsent`], the next one first.
-    unsent: BTreeSet<Turn>,
+    routes: Routes,
+    queues: Queues,
     next_seq: u64,
     ttl: Duration,
     known: Known,
-}
-
-/// When an entry is sent: those that are not known to be wakeable after all others, and else the
-/// oldest first.
-type Turn = (bool, u64);
-
-#[derive(Debug)]
-struct Entry {
-    wake: Wake,
-    key: Key,
-    heard_at: Instant,
-    state: State,
-    /// Set by a deferral, which lengthens the life of a wake and never shortens it.
-    kept_until: Option<Instant>,
-    /// Whether the target is known to be wakeable.
-    known: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unsent,
-    Sent(Instant),
-    Deferred(Instant),
 }
 
 /// A wake that is due to be sent.
@@ -94,7 +77,8 @@ impl Ring {
     pub fn new(ttl: Duration) -> Self {
         Self {
             entries: BTreeMap::new(),
-            unsent: BTreeSet::new(),
+            routes: Routes::default(),
+            queues: Queues::default(),
             next_seq: 1,
             ttl,
             known: Known::default(),
@@ -128,27 +112,26 @@ impl Ring {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.unsent.insert((!known, seq));
-        let entry = Entry {
+        let mut entry = Entry {
+            seq,
             key,
             heard_at: now,
-            state: State::Unsent,
+            place: Place::Homeless,
+            asked: Vec::new(),
             kept_until: None,
             known,
             wake,
         };
+        entry.route(&self.routes, &mut self.queues);
         self.entries.insert(seq, entry);
         dropped
     }
 
     /// Targets for which `wakeable` holds are known from now on, as far as they are in the ring.
     pub fn recognize(&mut self, wakeable: impl Fn(MacAddr) -> bool) {
-        for (seq, entry) in &mut self.entries {
+        for entry in self.entries.values_mut() {
             if !entry.known && wakeable(entry.wake.target) {
-                entry.known = true;
-                if self.unsent.remove(&(true, *seq)) {
-                    self.unsent.insert((false, *seq));
-                }
+                entry.recognize(&mut self.queues);
             }
         }
     }
@@ -163,33 +146,67 @@ impl Ring {
         let newest = self.entries.values_mut().rev().take(COPY_DISTANCE);
         for entry in newest.filter(|entry| entry.key == *key) {
             let origin_kept = &mut entry.wake.origin;
-            if entry.state == State::Unsent && origin_kept.carrier == Carrier::Udp {
+            if entry.place.is_waiting() && origin_kept.carrier == Carrier::Udp {
                 *origin_kept = origin.clone();
             }
         }
     }
 
-    /// Whether a wake is due.
-    #[must_use]
-    pub fn has_due(&self, now: Instant) -> bool {
-        self.first_due(now).is_some()
+    /// A replica can be sent events: what waits, and is best sent to it, is sent to it.
+    pub fn replica_came(&mut self, replica: ReplicaId) {
+        self.routes.insert(replica);
+        for entry in self.entries.values_mut() {
+            if entry.place.is_waiting() {
+                entry.route(&self.routes, &mut self.queues);
+            }
+        }
     }
 
-    fn first_due(&self, now: Instant) -> Option<Turn> {
+    /// A replica is to be sent nothing more: all that it has goes to others. It may still answer.
+    pub fn replica_leaves(&mut self, replica: &str) {
+        self.routes.remove(replica);
+        for entry in self.entries.values_mut() {
+            if entry.place.replica().is_some_and(|one| **one == *replica) {
+                entry.route(&self.routes, &mut self.queues);
+            }
+        }
+    }
+
+    /// A replica is gone, and will answer nothing more.
+    pub fn replica_lost(&mut self, replica: &str) {
+        for entry in self.entries.values_mut() {
+            entry.asked.retain(|asked| **asked != *replica);
+        }
+        self.replica_leaves(replica);
+    }
+
+    /// Whether anything is queued for a replica.
+    #[must_use]
+    pub fn has_queued(&self, replica: &str) -> bool {
+        self.queues.of(replica).next().is_some()
+    }
+
+    /// Whether a wake is due to be sent to a replica.
+    #[must_use]
+    pub fn has_due(&self, replica: &str, now: Instant) -> bool {
+        self.first_due(replica, now).is_some()
+    }
+
+    fn first_due(&self, replica: &str, now: Instant) -> Option<Turn> {
         let fresh = |(_, seq): &Turn| {
             let entry = self.entries.get(seq);
             entry.is_some_and(|entry| !entry.is_stale(self.ttl, now))
         };
-        self.unsent.iter().copied().find(fresh)
+        self.queues.of(replica).find(fresh)
     }
 
-    /// The wake that is due first, which counts as sent from now on.
-    pub fn next_unsent(&mut self, now: Instant) -> Option<Due<'_>> {
-        let turn = self.first_due(now)?;
-        self.unsent.remove(&turn);
-        let seq = turn.1;
+    /// The wake that is due first, which counts as sent to that replica from now on.
+    pub fn next_unsent(&mut self, replica: &str, now: Instant) -> Option<Due<'_>> {
+        let (_, seq) = self.first_due(replica, now)?;
         let entry = self.entries.get_mut(&seq)?;
-        entry.state = State::Sent(now);
+        let replica = entry.place.replica()?.clone();
+        entry.asked.push(replica.clone());
+        entry.move_to(Place::Sent(replica, now), &mut self.queues);
         Some(Due {
             seq,
             wake: &entry.wake,
@@ -198,8 +215,15 @@ impl Ring {
         })
     }
 
-    /// A manager answered. None where the wake stays (deferred) or had left before.
-    pub fn acked(&mut self, seq: u64, answer: &Answer, now: Instant) -> Option<Settled> {
+    /// A replica answered, be it the one that was asked last or another. None where the wake stays
+    /// (deferred) or had left before.
+    pub fn acked(
+        &mut self,
+        replica: &ReplicaId,
+        seq: u64,
+        answer: &Answer,
+        now: Instant,
+    ) -> Option<Settled> {
         let target = self.entries.get(&seq)?.wake.target;
         if shows_a_vm(answer) && self.known.insert(target) {
             self.recognize(|other| other == target);
@@ -209,44 +233,37 @@ impl Ring {
             Answer::Deferred(time, _) => {
                 let until = now + (*time).clamp(DEFERRAL.0, DEFERRAL.1);
                 entry.kept_until = Some(until);
-                entry.state = State::Deferred(until);
-                self.unsent.remove(&entry.turn(seq));
+                entry.asked.retain(|asked| asked != replica);
                 // Kept, but not remembered: a manager that knows nothing yet defers everything.
-                entry.known = true;
+                entry.recognize(&mut self.queues);
+                // One that leaves keeps nothing.
+                if self.routes.contains(replica) {
+                    entry.move_to(Place::Deferred(replica.clone(), until), &mut self.queues);
+                }
                 None
             }
             Answer::Final(outcome, _) => self.remove(seq, worth_a_retry(*outcome)),
         }
     }
 
-    /// The session is gone: whatever is not settled goes to the next manager.
-    pub fn session_lost(&mut self) {
-        for (seq, entry) in &mut self.entries {
-            entry.state = State::Unsent;
-            self.unsent.insert(entry.turn(*seq));
-        }
-    }
-
     /// Lets time pass: what got no answer becomes due again, what is stale leaves.
     pub fn tick(&mut self, now: Instant) -> Vec<Settled> {
         let mut stale = Vec::new();
-        for (seq, entry) in &mut self.entries {
-            match entry.state {
-                State::Sent(at) if now.saturating_duration_since(at) >= ACK_TIMEOUT => {
-                    entry.state = State::Unsent;
+        for entry in self.entries.values_mut() {
+            match &entry.place {
+                Place::Sent(_, at) if now.saturating_duration_since(*at) >= ACK_TIMEOUT => {
+                    entry.route(&self.routes, &mut self.queues);
                 }
                 // The final answer may have been lost on its way: ask once more.
-                State::Deferred(until) if now >= until => {
-                    entry.state = State::Unsent;
+                Place::Deferred(by, until) if now >= *until => {
                     entry.kept_until = Some(now + ACK_TIMEOUT);
+                    let place = Place::Queued(by.clone());
+                    entry.move_to(place, &mut self.queues);
                 }
                 _ => {}
             }
-            if entry.state == State::Unsent {
-                self.unsent.insert(entry.turn(*seq));
-                if entry.is_stale(self.ttl, now) {
-                    stale.push(*seq);
-                }
+            if entry.place.is_waiting() && entry.is_stale(self.ttl, now) {
+                stale.push(entry.seq);
             }
         }
         stale
@@ -256,8 +273,8 @@ impl Ring {
     }
 
     fn remove(&mut self, seq: u64, retry: bool) -> Option<Settled> {
-        let entry = self.entries.remove(&seq)?;
-        self.unsent.remove(&entry.turn(seq));
+        let mut entry = self.entries.remove(&seq)?;
+        entry.move_to(Place::Homeless, &mut self.queues);
         Some(Settled {
             key: entry.key,
             retry,
@@ -271,15 +288,14 @@ impl Ring {
     pub fn is_flushed(&self, patience: Instant) -> bool {
         self.entries
             .values()
-            .all(|entry| matches!(entry.state, State::Deferred(until) if until >= patience))
+            .all(|entry| matches!(entry.place, Place::Deferred(_, until) if until >= patience))
     }
 
-    /// Whether a sent wake waits for its first answer.
+    /// Whether a replica has been sent a wake that it has not answered.
     #[must_use]
-    pub fn awaits_answers(&self) -> bool {
-        self.entries
-            .values()
-            .any(|entry| matches!(entry.state, State::Sent(_)))
+    pub fn awaits_answers(&self, replica: &str) -> bool {
+        let mut asked = self.entries.values().flat_map(|entry| &entry.asked);
+        asked.any(|one| **one == *replica)
     }
 
     /// Unsettled wakes.
@@ -295,76 +311,7 @@ impl Ring {
     }
 }
 
-impl Entry {
-    fn turn(&self, seq: u64) -> Turn {
-        (!self.known, seq)
-    }
-
-    fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard_at) >= ttl
-            && self.kept_until.is_none_or(|until| now >= until)
-    }
-}
-
-/// Whether the same packet, heard once more within the dedup window, should be reported again. A
-/// window is there against repeats of what was settled; it must not hide a second attempt at
-/// something that may work by now: the VM was made, selected or untangled, the password was
-/// changed, the right was given.
-fn worth_a_retry(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Started
-        | Outcome::AlreadyOn
-        | Outcome::Duplicate
-        | Outcome::Unsupported
-        | Outcome::Invalid => false,
-        Outcome::NotFound
-        | Outcome::NotSelected
-        | Outcome::Ambiguous
-        | Outcome::WrongPassword
-        | Outcome::Forbidden
-        | Outcome::Expired
-        | Outcome::Stuck
-        | Outcome::Gone => true,
-    }
-}
-
-/// Whether an answer shows that the target can be woken, now and later.
-fn shows_a_vm(answer: &Answer) -> bool {
-    matches!(
-        answer,
-        Answer::Final(
-            Outcome::Started | Outcome::AlreadyOn | Outcome::Duplicate,
-            _
-        )
-    )
-}
-
-/// Targets that a manager once knew, the latest [`KNOWN_CAPACITY`] of them.
-#[derive(Debug, Default)]
-struct Known {
-    targets: HashSet<MacAddr>,
-    order: VecDeque<MacAddr>,
-}
-
-impl Known {
-    fn contains(&self, target: MacAddr) -> bool {
-        self.targets.contains(&target)
-    }
-
-    /// False where it was there before.
-    fn insert(&mut self, target: MacAddr) -> bool {
-        if !self.targets.insert(target) {
-            return false;
-        }
-        self.order.push_back(target);
-        if self.order.len() > KNOWN_CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.targets.remove(&oldest);
-        }
-        true
-    }
-}
-
+#[cfg(test)]
+mod routing;
 #[cfg(test)]
 mod tests;

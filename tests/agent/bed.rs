@@ -51,7 +51,7 @@ impl Drop for Agent {
 pub fn args(manager: SocketAddr, ports: &[u16]) -> AgentArgs {
     AgentArgs {
         node_name: "node-1".to_owned(),
-        manager: manager.to_string(),
+        managers: vec![manager.to_string()],
         token_file: "/nonexistent/token".into(),
         insecure: true,
         ca_file: "/nonexistent/ca.crt".into(),

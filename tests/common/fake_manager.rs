@@ -21,6 +21,7 @@ type Answers = mpsc::Sender<Result<ManagerMessage, Status>>;
 
 /// A listening manager; gone when dropped.
 pub struct FakeManager {
+    replica: String,
     sessions: mpsc::Receiver<Session>,
     _server: JoinSet<()>,
 }
@@ -58,6 +59,11 @@ impl AgentService for Service {
 impl FakeManager {
     /// Listens on `address`.
     pub async fn start(address: SocketAddr) -> Self {
+        Self::named("fake-0", address).await
+    }
+
+    /// Listens on `address` as the replica of this name.
+    pub async fn named(replica: &str, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address)
             .await
             .expect("the address is free");
@@ -73,6 +79,7 @@ impl FakeManager {
                 .expect("the server runs");
         });
         Self {
+            replica: replica.to_owned(),
             sessions,
             _server: server,
         }
@@ -88,7 +95,7 @@ impl FakeManager {
             panic!("a session begins with a hello");
         };
         let welcome = pb::Welcome {
-            replica_id: "fake-0".to_owned(),
+            replica_id: self.replica.clone(),
             version: "test".to_owned(),
         };
         session.send(FromManager::Welcome(welcome)).await;

@@ -120,7 +120,10 @@ pub(crate) fn session(bytes: &[u8]) {
 }
 
 fn again<M: prost::Message + Default>(message: &M) -> M {
-    M::decode(&*message.encode_to_vec()).expect("what was written can be read")
+    match M::decode(&*message.encode_to_vec()) {
+        Ok(read) => read,
+        Err(error) => panic!("what was written cannot be read: {error}"),
+    }
 }
 
 fn wake(event: &pb::Event) {

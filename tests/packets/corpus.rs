@@ -159,7 +159,6 @@ fn hello() -> FromAgent {
         node_name: "node-1".into(),
         boot_id: 0x0123_4567_89ab_cdef,
         version: "0.1.0".into(),
-        ..pb::Hello::default()
     })
 }
 

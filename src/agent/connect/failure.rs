@@ -1,6 +1,6 @@
 //! Owns [`Refusal`]: why there is no connection to a manager, in words that say what to do.
 
-use std::{error::Error, io, path::Path};
+use std::{io, net::SocketAddr, path::Path};
 
 use rustls::{AlertDescription, CertificateError};
 
@@ -11,6 +11,8 @@ use crate::tls::FileError;
 pub enum Failure {
     /// Nobody answers there.
     Unreachable,
+    /// No name server knows where managers are.
+    Unresolved,
     /// There is no CA bundle yet.
     NoBundle,
     /// The CA bundle cannot be used.
@@ -35,8 +37,9 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unreachable,
+        Self::Unresolved,
         Self::NoBundle,
         Self::BadBundle,
         Self::BadClientCertificate,
@@ -73,13 +76,8 @@ impl Refusal {
     }
 
     /// Nobody answers.
-    pub(super) fn unreachable(error: &(dyn Error + 'static)) -> Self {
-        let mut message = format!("cannot connect: {error}");
-        let mut cause = error.source();
-        while let Some(deeper) = cause {
-            message = format!("{message}: {deeper}");
-            cause = deeper.source();
-        }
+    pub(super) fn unreachable(address: SocketAddr, error: &io::Error) -> Self {
+        let message = format!("cannot connect to {address}: {error}");
         Self::new(Failure::Unreachable, message)
     }
 

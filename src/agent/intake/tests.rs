@@ -5,6 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use super::*;
 use crate::{frame::FrameRejection, wake::Outcome};
 
+/// The replica that all sessions are with.
+const A: &str = "manager-a";
+
 fn origin(carrier: Carrier, interface: &str) -> Origin {
     Origin {
         carrier,
@@ -28,6 +31,7 @@ fn magic(last: u8, rest: &[u8]) -> Vec<u8> {
 
 fn intake() -> (Intake, Instant) {
     let intake = Intake::new("node-1".to_owned(), Metrics::default());
+    intake.attach(&A.into()).unwrap();
     (intake, Instant::now())
 }
 
@@ -46,11 +50,11 @@ const NONE: [u8; 0] = [];
 
 /// The last octets of the targets of all events that are due.
 fn reported(intake: &Intake, now: Instant) -> Vec<u8> {
-    std::iter::from_fn(|| intake.next_event(now).map(|event| event.mac[5])).collect()
+    std::iter::from_fn(|| intake.next_event(A, now).map(|event| event.mac[5])).collect()
 }
 
 fn answer(intake: &Intake, seq: u64, outcome: Outcome, now: Instant) {
-    intake.answer(seq, &Answer::Final(outcome, String::new()), now);
+    intake.answer(&A.into(), seq, &Answer::Final(outcome, String::new()), now);
 }
 
 fn counted(intake: &Intake) -> String {
@@ -113,7 +117,7 @@ fn a_wake_that_was_pushed_out_counts_again() {
         intake.hear(&payload, &udp(), t0);
     }
     intake.hear(&magic(0, &[]), &udp(), t0);
-    let events: Vec<_> = std::iter::from_fn(|| intake.next_event(t0)).collect();
+    let events: Vec<_> = std::iter::from_fn(|| intake.next_event(A, t0)).collect();
     assert_eq!(events.len(), 1024);
     assert_eq!(events[1023].seq, 1026);
     assert_eq!(events[1023].mac, [0x52, 0x54, 0, 0, 0, 0]);
@@ -175,9 +179,9 @@ fn the_frame_of_a_wake_is_told_rather_than_its_datagram() {
     let (intake, t0) = intake();
     intake.hear(&magic(1, &[]), &udp(), t0);
     intake.hear(&magic(1, &[]), &origin(Carrier::EthernetUdp, "eth0"), t0);
-    let event = intake.next_event(t0).unwrap();
+    let event = intake.next_event(A, t0).unwrap();
     assert_eq!(event.carrier(), pb::Carrier::EthernetUdp);
-    assert_eq!(intake.next_event(t0), None);
+    assert_eq!(intake.next_event(A, t0), None);
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn a_vm_comes_through_a_flood_from_its_own_sender() {
     let (intake, t0) = intake();
     let mut wakeable = WakeableMacs::for_addresses(1);
     wakeable.insert(MacAddr::new([0x52, 0x54, 0, 0, 0, 1]));
-    intake.prefer(wakeable);
+    intake.prefer(&A.into(), wakeable);
     assert!(counted(&intake).contains("agent_wakeable_filter_bytes 64"));
     for n in 0..10_000 {
         intake.hear(&stranger(n), &udp(), t0);
@@ -314,4 +318,70 @@ async fn the_end_waits_for_answers_and_no_longer() {
         answer(&intake, 1, Outcome::Started, t0);
     });
     assert_eq!(waited, ());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_session_is_woken_for_what_is_its_own() {
+    let intake = Arc::new(Intake::new("node-1".to_owned(), Metrics::default()));
+    let t0 = Instant::now();
+    let open = |replica: &str| Outlet::open(&intake, replica.into());
+    let (a, b) = (open("a").unwrap(), open("b").unwrap());
+    assert!(open("a").is_none(), "one session with each replica");
+    let woken = async |outlet: &Outlet| {
+        let due = tokio::time::timeout(Duration::from_secs(1), outlet.due());
+        due.await.is_ok()
+    };
+    let take = |outlet: &Outlet| {
+        let events = std::iter::from_fn(|| outlet.next_event(t0).map(|event| event.mac[5]));
+        events.collect::<Vec<_>>()
+    };
+    let mut both = Vec::new();
+    for last in 0..20 {
+        intake.hear(&magic(last, &[]), &udp(), t0);
+        let (for_a, for_b) = (woken(&a).await, woken(&b).await);
+        assert!(for_a != for_b, "{last}");
+        let mine = take(if for_a { &a } else { &b });
+        assert_eq!(mine, [last]);
+        both.push(for_a);
+    }
+    assert!(both.contains(&true) && both.contains(&false));
+    assert!(counted(&intake).contains("agent_connected_managers 2"));
+    // What was sent to a goes to b at once.
+    let mut ended = intake.ended();
+    drop(a);
+    assert!(ended.has_changed().unwrap() && woken(&b).await);
+    assert_eq!(take(&b).len(), both.iter().filter(|for_a| **for_a).count());
+    ended.mark_unchanged();
+    assert!(counted(&intake).contains("agent_connected_managers 1"));
+    assert!(open("a").is_some());
+}
+
+#[test]
+fn what_any_replica_knows_to_be_wakeable_goes_first() {
+    let intake = Intake::new("node-1".to_owned(), Metrics::default());
+    let t0 = Instant::now();
+    let knows = |replica: &str, last: u8| {
+        intake.attach(&replica.into()).unwrap();
+        let target = MacAddr::new([0x52, 0x54, 0, 0, 0, last]);
+        intake.prefer(&replica.into(), WakeableMacs::of(&[target]));
+    };
+    let wakeable = |last: u8| {
+        let target = MacAddr::new([0x52, 0x54, 0, 0, 0, last]);
+        intake.lock().is_wakeable(target)
+    };
+    knows("a", 1);
+    knows("b", 2);
+    assert!(wakeable(1) && wakeable(2) && !wakeable(3));
+    intake.detach("a");
+    intake.detach("b");
+    assert!(
+        wakeable(1) && wakeable(2),
+        "while there is nobody who knows better"
+    );
+    knows("c", 3);
+    assert!(!wakeable(1) && !wakeable(2) && wakeable(3));
+    intake.hear(&magic(4, &[]), &udp(), t0);
+    intake.hear(&magic(3, &[]), &udp(), t0);
+    let first = intake.next_event("c", t0).unwrap();
+    assert_eq!(first.mac[5], 3);
 }

@@ -75,9 +75,21 @@ impl Cluster {
         agent
     }
 
+    /// Starts an agent of several managers and does not wait.
+    pub fn agent_of(&self, node: &str, managers: &[Manager], port: u16) -> Agent {
+        let addresses: Vec<_> = managers.iter().map(|one| one.grpc.to_string()).collect();
+        let port_text = port.to_string();
+        self.spawn_agent(
+            node,
+            &addresses.join(","),
+            port,
+            &["--wol-port", &port_text],
+        )
+    }
+
     /// Starts an agent that listens where its manager says, and waits until it has been told.
     pub fn free_agent(&self, node: &str, manager: &Manager) -> Agent {
-        let agent = self.spawn_agent(node, manager.grpc, 9, &[]);
+        let agent = self.spawn_agent(node, &manager.grpc.to_string(), 9, &[]);
         agent.configured();
         agent
     }
@@ -86,18 +98,17 @@ impl Cluster {
     pub fn agent_at(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
         let port_text = port.to_string();
         let flags = [&["--wol-port", port_text.as_str()], flags].concat();
-        self.spawn_agent(node, manager, port, &flags)
+        self.spawn_agent(node, &manager.to_string(), port, &flags)
     }
 
-    fn spawn_agent(&self, node: &str, manager: SocketAddr, port: u16, flags: &[&str]) -> Agent {
+    fn spawn_agent(&self, node: &str, manager: &str, port: u16, flags: &[&str]) -> Agent {
         let (pod, security) = if flags.contains(&INSECURE) {
             (None, Vec::new())
         } else {
             self.security.of_agent(node)
         };
-        let manager = manager.to_string();
-        let mut args = vec!["agent", "--no-raw", "--node-name", node, "--manager"];
-        args.push(&manager);
+        let mut args = vec!["agent", "--no-raw", "--node-name", node];
+        args.extend(["--manager", manager]);
         args.extend(security.iter().map(String::as_str));
         args.extend(flags);
         Agent {
