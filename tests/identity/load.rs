@@ -159,7 +159,8 @@ async fn who_sends_garbage_costs_few_reviews_and_keeps_no_agent_waiting() {
     let held_up = codes.filter(|code| *code == Code::ResourceExhausted);
     assert_eq!(held_up.count(), 1_000 - asked);
     let counter = "kubevirt_wol_refused_agents_total{reason=\"too-many\"}";
-    assert_eq!(bed.metric(counter), Some((1_000 - asked) as f64));
+    let refused = u32::try_from(1_000 - asked).unwrap();
+    assert_eq!(bed.metric(counter), Some(f64::from(refused)));
     assert!(took < Duration::from_secs(2), "it waited {took:?}");
     assert_eq!(delivers(&bed, &agent).await, "node-1");
 }
