@@ -3,7 +3,8 @@
 //! Needs no cluster and no root.
 //!
 //! `cargo run --release --example demo`: exit 0 only if everything happened as it should, read
-//! from the stand-in's own record of requests. `-- --serve` keeps it up to play with.
+//! from the stand-in's own record of requests. `-- --serve` keeps it up to play with; `-- --flood`
+//! goes on with a flood of packets, which is what CI does.
 
 #![allow(
     clippy::print_stdout,
@@ -13,6 +14,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "demo/flood.rs"]
+mod flood;
 #[path = "demo/story.rs"]
 mod story;
 #[path = "demo/strangers.rs"]
@@ -51,6 +54,9 @@ struct Options {
     /// Keep everything up afterwards, to play with kubectl and kubevirt-wol send.
     #[arg(long)]
     serve: bool,
+    /// Wake more VMs during 50,000 other packets per second; wants an optimised build.
+    #[arg(long, conflicts_with = "serve")]
+    flood: bool,
     /// Leave the sample configuration out, so that nothing is wakeable and the demo fails.
     #[arg(long)]
     without_config: bool,
@@ -79,6 +85,10 @@ async fn demo(options: &Options) -> ExitCode {
     chapter_refused(&mut story, &bed);
     strangers::chapter_strangers(&mut story, &bed).await;
     verdict(&mut story, &bed).await;
+    if options.flood {
+        flood::chapter(&mut story, bed).await;
+        return story.end();
+    }
     let code = story.end();
     if options.serve {
         serve(&story, &bed).await;
@@ -122,6 +132,9 @@ impl Bed {
             );
         }
         Self::virtual_machines(story, &cluster).await;
+        if options.flood {
+            flood::virtual_machines(&cluster).await;
+        }
         let manager = cluster.manager(&[]).await;
         story.tell("manager", "ready");
         let agents = ["node-1", "node-2"].map(|node| {

@@ -64,7 +64,7 @@ impl Story {
         let (port, copies) = (port.to_string(), copies.to_string());
         let result = Command::new(program)
             .args(["send", "--broadcast", "127.255.255.255", "--port", &port])
-            .args(["--count", &copies, "--interval", "50", mac])
+            .args(["--count", &copies, "--interval", "100", mac])
             .output();
         let ok = result.as_ref().is_ok_and(|output| output.status.success());
         if !ok {

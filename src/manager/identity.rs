@@ -7,6 +7,7 @@
 mod banned;
 mod bans;
 mod cache;
+mod callers;
 mod metrics;
 mod refusal;
 mod reviewer;
@@ -32,7 +33,7 @@ pub use self::{
     standing::Standing,
     token::{MAX_TOKEN, Token},
 };
-use self::{reviewer::Reviewer, reviewer::Verified};
+use self::{callers::Caller, reviewer::Reviewer, reviewer::Verified};
 use crate::{telemetry::Word, throttle::Throttle};
 
 use super::{
@@ -167,8 +168,9 @@ impl Authenticator {
         async move {
             let admitted = async {
                 let evidence = evidence?;
-                let verified = this.prove(&evidence, false).await?;
-                Ok(Standing::new(this.clone(), evidence, verified))
+                let from = peer.map(|address| address.ip().to_canonical());
+                let verified = this.prove(&evidence, from, false).await?;
+                Ok(Standing::new(this.clone(), evidence, from, verified))
             };
             admitted.await.inspect_err(|refusal| {
                 let peer = peer.map(|address| address.to_string());
@@ -197,11 +199,16 @@ impl Authenticator {
     }
 
     /// Who proves to be whom by that; nobody where nothing has to be proven.
-    async fn prove(&self, evidence: &Evidence, anew: bool) -> Result<Option<Verified>, Refusal> {
+    async fn prove(
+        &self,
+        evidence: &Evidence,
+        from: Caller,
+        anew: bool,
+    ) -> Result<Option<Verified>, Refusal> {
         let verified = match (&self.means, evidence) {
             (Means::Word, _) => return Ok(None),
             (Means::Tokens(reviewer), Evidence::Token(token)) => {
-                reviewer.review(token, anew).await?
+                reviewer.review(token, from, anew).await?
             }
             (Means::Tokens(_), _) => return Err(Refusal::NoToken),
             (Means::Certificates(means), Evidence::Certificates(chain)) => {
@@ -214,6 +221,9 @@ impl Authenticator {
             return Err(Refusal::Expired);
         }
         self.unbanned(&verified.node)?;
+        if let Means::Tokens(reviewer) = &self.means {
+            reviewer.trust(from);
+        }
         Ok(Some(verified))
     }
 

@@ -1,24 +1,23 @@
-//! Owns [`Cache`]: what the API server said of tokens moments ago. Pure; the caller brings the
-//! clock.
+//! Owns [`Cache`]: what was learnt moments ago, as what the API server said of a token. Pure; the
+//! caller brings the clock.
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     time::{Duration, Instant},
 };
 
-use super::token::Digest;
-
-/// Keeps a value per token for a fixed time, and so many at most: the oldest goes first.
+/// Keeps a value per key for a fixed time, and so many at most: the oldest goes first.
 #[derive(Debug)]
-pub(super) struct Cache<V> {
+pub(super) struct Cache<K, V> {
     life: Duration,
     room: usize,
-    entries: HashMap<Digest, (Instant, V)>,
+    entries: HashMap<K, (Instant, V)>,
     /// In the order of their making; one that was renewed is here twice, and counts as its newer.
-    order: VecDeque<(Instant, Digest)>,
+    order: VecDeque<(Instant, K)>,
 }
 
-impl<V: Clone> Cache<V> {
+impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     pub(super) fn new(life: Duration, room: usize) -> Self {
         Self {
             life,
@@ -28,13 +27,13 @@ impl<V: Clone> Cache<V> {
         }
     }
 
-    pub(super) fn get(&self, key: &Digest, now: Instant) -> Option<V> {
+    pub(super) fn get(&self, key: &K, now: Instant) -> Option<V> {
         let (since, value) = self.entries.get(key)?;
         let fresh = now.saturating_duration_since(*since) < self.life;
         fresh.then(|| value.clone())
     }
 
-    pub(super) fn put(&mut self, key: Digest, value: V, now: Instant) {
+    pub(super) fn put(&mut self, key: K, value: V, now: Instant) {
         self.remove_old(now);
         self.entries.insert(key, (now, value));
         self.order.push_back((now, key));
@@ -43,7 +42,7 @@ impl<V: Clone> Cache<V> {
         }
     }
 
-    pub(super) fn remove(&mut self, key: &Digest) {
+    pub(super) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }
 

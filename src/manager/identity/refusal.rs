@@ -75,6 +75,11 @@ pub enum Refusal {
     /// Nobody could be asked. Why is for the log, as the caller may be anybody.
     #[error("who is calling cannot be found out at the moment: {0}")]
     Unavailable(String),
+    /// Too many tokens came from there that had to be reviewed.
+    #[error(
+        "too many tokens that no agent is known by came from this address; try again in a second"
+    )]
+    TooMany,
 }
 
 /// The kind of a [`Refusal`].
@@ -104,10 +109,12 @@ pub enum Refused {
     OtherNode,
     /// The API server could not be asked.
     Unavailable,
+    /// Too many tokens came from the same address.
+    TooMany,
 }
 
 impl Refused {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::NoToken,
         Self::Token,
         Self::Audience,
@@ -120,6 +127,7 @@ impl Refused {
         Self::Expired,
         Self::OtherNode,
         Self::Unavailable,
+        Self::TooMany,
     ];
 }
 
@@ -140,6 +148,7 @@ impl Refusal {
             Self::Expired => Refused::Expired,
             Self::OtherNode { .. } => Refused::OtherNode,
             Self::Unavailable(_) => Refused::Unavailable,
+            Self::TooMany => Refused::TooMany,
         }
     }
 
@@ -149,14 +158,14 @@ impl Refusal {
         match self {
             Self::Banned(_) => SessionEnd::Banned,
             Self::Expired => SessionEnd::ProofExpired,
-            Self::Unavailable(_) => SessionEnd::Unreviewed,
+            Self::Unavailable(_) | Self::TooMany => SessionEnd::Unreviewed,
             _ => SessionEnd::Unauthenticated,
         }
     }
 
     /// Whether it says nothing of the caller.
     pub(super) const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::TooMany)
     }
 }
 
@@ -175,6 +184,7 @@ impl From<Refusal> for Status {
                 "this manager cannot find out at the moment who is calling, and its log says why; \
                  try again, or another replica",
             ),
+            Refusal::TooMany => Self::resource_exhausted(text),
             _ => Self::unauthenticated(text),
         }
     }

@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     TokenRules,
     cache::Cache,
+    callers::{Caller, Callers},
     metrics::{Metrics, Reviewed},
     refusal::Refusal,
     token::{Digest, Token},
@@ -43,6 +44,10 @@ const MAX_ACCEPTED: usize = 16_384;
 const MAX_REFUSED: usize = 4_096;
 /// … for so long at most.
 const REFUSED_LIFE: Duration = Duration::from_secs(10);
+
+/// An address is known for a good token for so many intervals of reviews, so that an agent's session
+/// keeps its own known.
+const TRUSTED: u32 = 2;
 
 /// What a token says beside its account.
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
@@ -71,8 +76,9 @@ pub(super) struct Reviewer {
     pods: Api<Object<Placed, NotUsed>>,
     audience: String,
     account: String,
-    accepted: Mutex<Cache<Verified>>,
-    refused: Mutex<Cache<Refusal>>,
+    accepted: Mutex<Cache<Digest, Verified>>,
+    refused: Mutex<Cache<Digest, Refusal>>,
+    callers: Mutex<Callers>,
     places: Semaphore,
     waiting: Semaphore,
     metrics: Metrics,
@@ -105,17 +111,28 @@ impl Reviewer {
             account: format!("system:serviceaccount:{namespace}:{account}"),
             accepted: Mutex::new(Cache::new(rules.cache, MAX_ACCEPTED)),
             refused: Mutex::new(Cache::new(rules.cache.min(REFUSED_LIFE), MAX_REFUSED)),
+            callers: Mutex::new(Callers::new(rules.interval * TRUSTED)),
             places: Semaphore::new(CONCURRENCY),
             waiting: Semaphore::new(MAX_WAITING),
             metrics,
         }
     }
 
-    /// Whose a token is; `anew` where what is known from moments ago does not do.
-    pub(super) async fn review(&self, token: &Token, anew: bool) -> Result<Verified, Refusal> {
+    /// Whose a token from there is; `anew` where what is known from moments ago does not do, as that
+    /// of an open session is.
+    pub(super) async fn review(
+        &self,
+        token: &Token,
+        from: Caller,
+        anew: bool,
+    ) -> Result<Verified, Refusal> {
         let digest = token.digest();
         if let Some(known) = self.known(&digest, anew) {
             return known;
+        }
+        let now = Instant::now().into_std();
+        if !anew && !held(&self.callers).admit(from, now) {
+            return Err(Refusal::TooMany);
         }
         let unavailable = |why: &str| Refusal::Unavailable(why.into());
         let Ok(_waits) = self.waiting.try_acquire() else {
@@ -132,6 +149,11 @@ impl Reviewer {
         };
         let late = |_| Err(unavailable("the API server does not answer in time"));
         timeout(PATIENCE, asked).await.unwrap_or_else(late)
+    }
+
+    /// Who calls from there has proven to be an agent that is served.
+    pub(super) fn trust(&self, from: Caller) {
+        held(&self.callers).trust(from, Instant::now().into_std());
     }
 
     fn known(&self, digest: &Digest, anew: bool) -> Option<Result<Verified, Refusal>> {

@@ -12,7 +12,8 @@ use tokio::{
 };
 
 use super::{
-    Authenticator, Evidence, bans::Names, refusal::Refusal, reviewer::Verified, token::Token,
+    Authenticator, Evidence, bans::Names, callers::Caller, refusal::Refusal, reviewer::Verified,
+    token::Token,
 };
 
 /// Clocks may be set, and machines sleep: it is looked at the time this often at least.
@@ -30,6 +31,7 @@ type Review = (
 pub struct Standing {
     authenticator: Arc<Authenticator>,
     evidence: Evidence,
+    from: Caller,
     /// The node; none where the agent's own word is believed and has not been heard yet.
     node: Option<Arc<str>>,
     expires: Option<SystemTime>,
@@ -44,6 +46,7 @@ impl Standing {
     pub(super) fn new(
         authenticator: Arc<Authenticator>,
         evidence: Evidence,
+        from: Caller,
         verified: Option<Verified>,
     ) -> Self {
         let (node, expires) = verified.map_or((None, None), |verified| {
@@ -54,6 +57,7 @@ impl Standing {
             review_at: Instant::now() + authenticator.next_review(),
             authenticator,
             evidence,
+            from,
             node,
             expires,
             reviewing: None,
@@ -143,8 +147,9 @@ impl Standing {
             }
             None => return,
         };
-        let (asked, anew) = (evidence.clone(), evidence == self.evidence);
-        let review = async move { authenticator.prove(&asked, anew).await };
+        let (asked, from) = (evidence.clone(), self.from);
+        let anew = evidence == self.evidence;
+        let review = async move { authenticator.prove(&asked, from, anew).await };
         self.reviewing = Some((evidence, Box::pin(review)));
     }
 
@@ -206,10 +211,10 @@ impl Standing {
         }
         let authenticator = self.authenticator.clone();
         let (evidence, at) = (Evidence::Token(token), self.review_at);
-        let asked = evidence.clone();
+        let (asked, from) = (evidence.clone(), self.from);
         let review = async move {
             sleep_until(at).await;
-            authenticator.prove(&asked, false).await
+            authenticator.prove(&asked, from, false).await
         };
         self.reviewing = Some((evidence, Box::pin(review)));
     }

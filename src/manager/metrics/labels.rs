@@ -110,7 +110,7 @@ pub enum SessionEnd {
     Banned,
     /// Its proof expired, and no newer one came.
     ProofExpired,
-    /// The API server could not be asked who it is.
+    /// The API server could not be asked who it is, or was not.
     Unreviewed,
 }
 
