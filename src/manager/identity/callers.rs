@@ -59,8 +59,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIFE: Duration = Duration::from_secs(600);
 
-    fn address(number: u32) -> Caller {
-        Some(IpAddr::V4(number.into()))
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
     }
 
     fn admitted(callers: &mut Callers, from: Caller, now: Instant) -> usize {
@@ -70,33 +70,36 @@ mod tests {
     #[test]
     fn an_address_that_sends_garbage_takes_nothing_from_others() {
         let (mut callers, start) = (Callers::new(LIFE), Instant::now());
-        assert_eq!(admitted(&mut callers, address(1), start), 20);
-        assert_eq!(admitted(&mut callers, address(1), start + SECOND), 5);
-        assert_eq!(admitted(&mut callers, address(2), start), 20);
+        assert_eq!(admitted(&mut callers, Some(address(1)), start), 20);
+        assert_eq!(admitted(&mut callers, Some(address(1)), start + SECOND), 5);
+        assert_eq!(admitted(&mut callers, Some(address(2)), start), 20);
         assert_eq!(admitted(&mut callers, None, start), 20);
     }
 
     #[test]
     fn where_a_good_token_came_from_nobody_is_held_up_for_a_while() {
         let (mut callers, start) = (Callers::new(LIFE), Instant::now());
-        admitted(&mut callers, address(1), start);
-        callers.trust(address(1), start);
-        assert_eq!(admitted(&mut callers, address(1), start), 1_000);
-        assert_eq!(admitted(&mut callers, address(2), start), 20);
-        assert_eq!(admitted(&mut callers, address(1), start + LIFE), 20);
+        admitted(&mut callers, Some(address(1)), start);
+        callers.trust(Some(address(1)), start);
+        assert_eq!(admitted(&mut callers, Some(address(1)), start), 1_000);
+        assert_eq!(admitted(&mut callers, Some(address(2)), start), 20);
+        assert_eq!(admitted(&mut callers, Some(address(1)), start + LIFE), 20);
     }
 
     #[test]
     fn an_agent_that_calls_often_stays_trusted_and_pushes_no_other_out() {
         let (mut callers, start) = (Callers::new(LIFE), Instant::now());
-        callers.trust(address(2), start);
+        callers.trust(Some(address(2)), start);
         for call in 0..100_000 {
-            callers.trust(address(1), start + LIFE / 1_000_000 * call);
+            callers.trust(Some(address(1)), start + LIFE / 1_000_000 * call);
         }
-        callers.trust(address(1), start + LIFE / 2);
-        assert_eq!(admitted(&mut callers, address(2), start + LIFE / 2), 1_000);
+        callers.trust(Some(address(1)), start + LIFE / 2);
+        assert_eq!(
+            admitted(&mut callers, Some(address(2)), start + LIFE / 2),
+            1_000
+        );
         let later = start + LIFE + LIFE / 4;
-        assert_eq!(admitted(&mut callers, address(1), later), 1_000);
-        assert_eq!(admitted(&mut callers, address(2), later), 20);
+        assert_eq!(admitted(&mut callers, Some(address(1)), later), 1_000);
+        assert_eq!(admitted(&mut callers, Some(address(2)), later), 20);
     }
 }

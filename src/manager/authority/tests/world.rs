@@ -108,7 +108,7 @@ impl World {
         *empty_since = found.is_none().then_some(since);
         let seen = Seen {
             found: found.as_ref(),
-            empty_for: self.passed - since,
+            empty_for: self.passed.saturating_sub(since),
             held: self.replicas[replica].held.as_ref(),
             bundle: bundle.as_ref(),
             leads,
