@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
+        .skip_debug(["wol.v1.Credential"])
         .compile_fds(descriptors)?;
     Ok(())
 }

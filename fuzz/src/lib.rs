@@ -24,6 +24,8 @@ pub mod rpc;
 pub mod settings;
 #[path = "../../src/wake.rs"]
 pub mod wake;
+#[path = "../../src/wakeable.rs"]
+pub mod wakeable;
 
 /// A frame, behind the three bytes that say what tag the kernel took out of it.
 pub fn check_frame(input: &[u8]) {

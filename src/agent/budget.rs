@@ -3,8 +3,9 @@
 //!
 //! A wake for an address that is not known to be a VM's takes from its sender's share and from what
 //! all such wakes may use together. One that is known to be a VM's takes from its target's share and
-//! from a reserve of its own: who knows the addresses is bounded, too. Senders can be forged, so that
-//! the shares of senders are for fairness, and the reserve is what a flood cannot touch.
+//! from a reserve of its own: who knows the addresses is bounded, too. The first few wakes for a target
+//! do not need the reserve, so that a flood for many VMs does not hide a packet for another one.
+//! Senders can be forged: their shares are for fairness, and what targets have no flood can touch.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -17,7 +18,14 @@ const REMEMBERED: usize = 4_096;
 /// right password still comes through beside a thousand wrong ones.
 const TARGET: (u32, u32) = (1_000, 2_000);
 
-/// The same for all such targets together.
+/// Of these, what no flood for other VMs' targets takes: what comes for a target that is otherwise
+/// quiet. Nobody wakes one VM more often on purpose.
+const QUIET: (u32, u32) = (10, 20);
+
+/// The same for all quiet targets together: more than as many targets as are remembered use.
+const ALL_QUIET: (u32, u32) = (50_000, 100_000);
+
+/// What all targets that are not quiet may use together.
 const RESERVE: (u32, u32) = (10_000, 10_000);
 
 /// Seconds of its rate that a share holds after a quiet time.
@@ -65,6 +73,8 @@ pub struct Budget {
     rates: Rates,
     sources: Shares<Sender>,
     agent: Throttle,
+    quiet: Shares<MacAddr>,
+    all_quiet: Throttle,
     targets: Shares<MacAddr>,
     reserve: Throttle,
 }
@@ -77,6 +87,8 @@ impl Budget {
         Self {
             sources: Shares::new(Throttle::new(rates.source, burst(rates.source)), REMEMBERED),
             agent: Throttle::new(rates.agent, burst(rates.agent)),
+            quiet: Shares::new(Throttle::new(QUIET.0, QUIET.1), REMEMBERED),
+            all_quiet: Throttle::new(ALL_QUIET.0, ALL_QUIET.1),
             targets: Shares::new(Throttle::new(TARGET.0, TARGET.1), REMEMBERED),
             reserve: Throttle::new(RESERVE.0, RESERVE.1),
             rates,
@@ -103,6 +115,9 @@ impl Budget {
         wakeable: bool,
         now: Instant,
     ) -> Result<(), Limit> {
+        if wakeable && self.quiet.admit(&target, now) && self.all_quiet.admit(now) {
+            return Ok(());
+        }
         // The narrower share first: what it refuses takes nothing from the wider one.
         let (narrow, wide, limits) = if wakeable {
             let narrow = self.targets.admit(&target, now);
@@ -123,7 +138,7 @@ impl Budget {
     /// Shares that were forgotten to make room for others.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
-        self.sources.forgotten() + self.targets.forgotten()
+        self.sources.forgotten() + self.quiet.forgotten() + self.targets.forgotten()
     }
 }
 

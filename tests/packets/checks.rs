@@ -9,6 +9,7 @@ use kubevirt_wol::{
     packet::{self, MAX_TARGETS},
     rpc::{self, pb},
     wake::Origin,
+    wakeable::MAX_BYTES,
 };
 use prost::Message as _;
 
@@ -108,6 +109,7 @@ pub(crate) fn session(bytes: &[u8]) {
             Some(pb::manager_message::Body::Configuration(configuration)) => {
                 settings(configuration);
             }
+            Some(pb::manager_message::Body::WakeableMacs(filter)) => wakeable(filter),
             _ => {}
         }
     }
@@ -116,6 +118,18 @@ pub(crate) fn session(bytes: &[u8]) {
         if let Ok(mac) = event.mac_address.parse::<MacAddr>() {
             assert_eq!(mac.to_string().parse(), Ok(mac));
         }
+    }
+}
+
+/// A filter that is taken is small, and can be asked about any address.
+fn wakeable(message: &pb::WakeableMacs) {
+    if let Ok(Some(filter)) = rpc::wakeable(message.clone()) {
+        assert!(filter.bits().len() <= MAX_BYTES);
+        assert_eq!(
+            rpc::wakeable(rpc::wakeable_macs(&filter)),
+            Ok(Some(filter.clone()))
+        );
+        let _ = filter.contains(MacAddr::new([2, 0, 0, 0, 0, 1]));
     }
 }
 

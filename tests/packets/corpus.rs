@@ -13,6 +13,7 @@ use kubevirt_wol::{
     rpc::{self, pb},
     settings::Settings,
     wake::{Answer, Origin, Outcome, Wake},
+    wakeable::WakeableMacs,
 };
 use pb::{agent_message::Body as FromAgent, manager_message::Body as FromManager};
 use prost::Message as _;
@@ -117,6 +118,8 @@ fn messages() -> Seeds {
             ))),
         ),
         ("go-away", manager(go_away())),
+        ("credential", agent(credential())),
+        ("wakeable-macs", manager(wakeable())),
         ("legacy", legacy().encode_to_vec()),
     ];
     seeds.extend(own.map(|(name, bytes)| (name.to_owned(), bytes)));
@@ -172,6 +175,16 @@ fn status() -> FromAgent {
             error: "address in use".into(),
         }],
     })
+}
+
+fn credential() -> FromAgent {
+    FromAgent::Credential(pb::Credential {
+        token: "header.payload.signature".into(),
+    })
+}
+
+fn wakeable() -> FromManager {
+    FromManager::WakeableMacs(rpc::wakeable_macs(&WakeableMacs::of(&[TARGET])))
 }
 
 fn welcome() -> FromManager {

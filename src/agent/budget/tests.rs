@@ -97,12 +97,26 @@ fn forged_senders_are_bounded_all_together() {
 fn who_knows_the_addresses_is_bounded_for_each_and_for_all() {
     let (mut budget, t0) = budget();
     let one = (0..10_000).filter(|_| budget.take(mac(1), &from(1), true, t0).is_ok());
-    assert_eq!(one.count(), 2_000);
-    let others = (0..100_000).map(|n| mac(2 + n % 4_000));
+    assert_eq!(one.count(), 2_020, "the first few, and its share");
+    let others = (0..200_000).map(|n| mac(2 + n % 4_000));
     let all = others.filter(|mac| budget.take(*mac, &from(1), true, t0).is_ok());
-    assert_eq!(all.count(), 8_000);
+    assert_eq!(all.count(), 20 * 4_000 + 8_000);
     assert_eq!(budget.take(mac(1), &from(1), true, t0), Err(Limit::Target));
     assert_eq!(budget.take(mac(7), &from(1), true, t0), Err(Limit::Reserve));
+}
+
+#[test]
+fn a_flood_for_a_hundred_vms_hides_no_packet_for_another() {
+    let (mut budget, t0) = budget();
+    let mut taken = 0;
+    for n in 0..90_000 {
+        let now = t0 + SECOND * n / 90_000;
+        taken += u32::from(budget.take(mac(n % 100), &from(1), true, now).is_ok());
+        if n % 30_000 == 29_999 {
+            assert_eq!(budget.take(mac(1_000), &from(2), true, now), Ok(()));
+        }
+    }
+    assert!(taken < 24_000, "the flood itself is bounded: {taken}");
 }
 
 #[test]
