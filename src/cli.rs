@@ -122,7 +122,7 @@ pub struct ManagerArgs {
         value_name = "HOW"
     )]
     pub agent_auth: AgentAuth,
-    /// For whom the tokens of the agents have to be; kubevirt-wol.<namespace> by default.
+    /// For whom the tokens of the agents have to be; kubevirt-wol.NAMESPACE by default.
     #[arg(long, env = "WOL_AUDIENCE", value_name = "AUDIENCE")]
     pub audience: Option<String>,
     /// The service account of the agents, in the namespace of this installation.
@@ -184,7 +184,7 @@ pub struct ManagerArgs {
     )]
     pub agent_daemon_set: String,
     /// A Secret of this installation's namespace with SecureOn passwords, which WolConfigs may
-    /// name; may be given several times. The manager's Role has to allow each by its name.
+    /// name; may be given several times, each in place of the default. The manager's Role has to allow each by its name.
     #[arg(
         long = "secure-on-secret",
         env = "WOL_SECURE_ON_SECRETS",

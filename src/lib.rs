@@ -46,6 +46,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -124,6 +125,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     match cli.command {
         cli::Command::Manager(args) => {
             keep_memory_private()?;
+            raise_open_files();
             let runtime = Runtime::new().context("cannot start the async runtime")?;
             serve(runtime, |token| manager::run(*args, token))
         }
@@ -146,6 +148,16 @@ fn keep_memory_private() -> anyhow::Result<()> {
     nix::sys::prctl::set_dumpable(false).context(
         "cannot keep core dumps from being written; allow the system call prctl in the seccomp profile",
     )
+}
+
+/// Has the kernel allow as many open files as it may: each connection is one, and many programs still
+/// begin with 1,024. Where it does not, the manager serves fewer agents.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limit.and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!("cannot raise the number of open files: {error}");
+    }
 }
 
 /// Runs a service until it ends by itself or a signal asks it to.

@@ -167,7 +167,7 @@ impl Manager {
         let interval = options.wakeable_interval;
         let (collector, wakeable) = Collector::new(&watch, listed.to_vec(), interval);
         let (waker, reports) = wakes(options.limits.clone(), tools, listed.to_vec());
-        let banned = Banned::new(options, client.clone(), &mut registry);
+        let banned = Banned::new(options, client.clone(), &mut registry, &readiness);
         let agents = Agents {
             replica,
             authenticator: banned.authenticator(&options.protection, &transport),

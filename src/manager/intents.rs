@@ -226,7 +226,7 @@ impl Intents {
     /// The packet that opened the intent of this VM.
     #[must_use]
     pub fn wake_of(&self, uid: &str) -> Option<&Wake> {
-        self.open.get(uid).map(|intent| &intent.first.wake)
+        self.open.get(uid).map(|intent| &intent.latest)
     }
 
     /// Takes the news that a call was not made, because the packet may not wake the VM any more.

@@ -13,8 +13,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     manager::{
-        identity::Authenticator, metrics::Metrics, pulse::Pulse, report::Reports,
-        sessions::Sessions, wakeable_push::Filter,
+        identity::Authenticator,
+        metrics::Metrics,
+        pulse::Pulse,
+        report::Reports,
+        sessions::{Crowded, Sessions},
+        wakeable_push::Filter,
     },
     rpc::pb::{AgentMessage, ManagerMessage, agent_service_server::AgentService},
     settings::Settings,
@@ -74,7 +78,11 @@ impl Agents {
             return Err(SessionError::ShuttingDown);
         }
         let standing = self.authenticator.admit(&request).await?;
-        let place = self.sessions.place().ok_or(SessionError::Full)?;
+        let node = standing.node().filter(|_| standing.is_by_token());
+        let place = self.sessions.place(node).map_err(|crowded| match crowded {
+            Crowded::Manager => SessionError::Full,
+            Crowded::Node => SessionError::NodeFull,
+        })?;
         let inbound = request.into_inner();
         Ok(session::Session::new(
             self.clone(),

@@ -15,6 +15,10 @@ use super::metrics::Metrics;
 /// cluster, as the old and the new agent of a node overlap.
 const MAX_SESSIONS: u32 = 16_384;
 
+/// Sessions of one node at most, so that one that was taken over leaves room for the others: the old and
+/// the new agent, each by two addresses, and as many that are not noticed to have broken.
+const MAX_OF_NODE: usize = 8;
+
 /// Names an agent process: the old and the new agent of a node are two.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AgentId {
@@ -80,9 +84,44 @@ pub struct Sessions {
     metrics: Metrics,
 }
 
+/// Who has taken all places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowded {
+    /// All agents together.
+    Manager,
+    /// Those of the node.
+    Node,
+}
+
+/// A place for a session; dropping it leaves it to another.
+#[derive(Debug)]
+pub struct Place {
+    node: Option<(Arc<Sessions>, Arc<str>)>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((sessions, node)) = &self.node else {
+            return;
+        };
+        let mut roll = sessions.roll();
+        if let Some(taken) = roll.nodes.get_mut(node) {
+            *taken -= 1;
+            if *taken == 0 {
+                roll.nodes.remove(node);
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Roll {
-    agents: HashMap<AgentId, Agent>,
+    /// The sessions of each process, the newest last: an agent may try a second address before it
+    /// learns that the same manager is behind it.
+    agents: HashMap<AgentId, Vec<Agent>>,
+    /// Places taken by the agents of each node.
+    nodes: HashMap<Arc<str>, usize>,
     newest: u64,
     tickets: u64,
 }
@@ -99,10 +138,26 @@ impl Sessions {
         })
     }
 
-    /// Takes a place for one more session; none where all are taken.
-    #[must_use]
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    /// Takes a place for one more session, of an agent of this node if that is proven.
+    ///
+    /// # Errors
+    ///
+    /// All are taken.
+    pub fn place(self: &Arc<Self>, node: Option<&Arc<str>>) -> Result<Place, Crowded> {
+        let place = self.places.clone().try_acquire_owned();
+        let permit = place.map_err(|_| Crowded::Manager)?;
+        if let Some(node) = node {
+            let mut roll = self.roll();
+            let taken = roll.nodes.entry(node.clone()).or_default();
+            if *taken >= MAX_OF_NODE {
+                return Err(Crowded::Node);
+            }
+            *taken += 1;
+        }
+        Ok(Place {
+            node: node.map(|node| (self.clone(), node.clone())),
+            _permit: permit,
+        })
     }
 
     /// Waits until every session is over.
@@ -116,9 +171,8 @@ impl Sessions {
     pub fn agents(&self) -> Vec<(AgentId, Agent)> {
         let roll = self.roll();
         let agents = roll.agents.iter();
-        agents
-            .map(|(id, agent)| (id.clone(), agent.clone()))
-            .collect()
+        let newest = agents.filter_map(|(id, all)| Some((id.clone(), all.last()?.clone())));
+        newest.collect()
     }
 
     /// Is told of each change of [`agents`](Self::agents) and [`newest`](Self::newest).
@@ -133,8 +187,8 @@ impl Sessions {
         self.roll().newest
     }
 
-    /// Takes an agent in until the membership is dropped. A second session of the same process
-    /// takes the place of the first.
+    /// Takes an agent in until the membership is dropped. Of several sessions of the same process the
+    /// newest counts.
     #[must_use]
     pub fn join(self: &Arc<Self>, id: AgentId, version: String) -> Membership {
         let mut roll = self.roll();
@@ -151,7 +205,7 @@ impl Sessions {
             ticket: agent.ticket,
             id: id.clone(),
         };
-        roll.agents.insert(id, agent);
+        roll.agents.entry(id).or_default().push(agent);
         self.count(&roll);
         membership
     }
@@ -165,6 +219,7 @@ impl Sessions {
         let configured = roll
             .agents
             .values()
+            .filter_map(|all| all.last())
             .filter(|agent| agent.configured == newest);
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.configured.set(gauge(configured.count()));
@@ -203,7 +258,7 @@ impl Membership {
         let own = roll
             .agents
             .get_mut(&self.id)
-            .filter(|agent| agent.ticket == self.ticket);
+            .and_then(|all| all.iter_mut().find(|agent| agent.ticket == self.ticket));
         if let Some(agent) = own {
             agent.answered = Some(generation);
             agent.configured = Some(generation).filter(|_| accepted).or(agent.configured);
@@ -216,14 +271,14 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut roll = self.sessions.roll();
-        let own = roll
-            .agents
-            .get(&self.id)
-            .is_some_and(|agent| agent.ticket == self.ticket);
-        if own {
+        let Some(all) = roll.agents.get_mut(&self.id) else {
+            return;
+        };
+        all.retain(|agent| agent.ticket != self.ticket);
+        if all.is_empty() {
             roll.agents.remove(&self.id);
-            self.sessions.count(&roll);
         }
+        self.sessions.count(&roll);
     }
 }
 

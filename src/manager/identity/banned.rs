@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Authenticator, Bans, ClientCertificates, Metrics, TokenRules};
 use crate::{
-    admin::Heartbeat,
+    admin::{Gate, Heartbeat, Readiness},
     manager::{
         client_trust::ClientTrust,
         options::{Options, Protection, TlsFiles},
@@ -26,13 +26,22 @@ pub struct Banned {
     config_map: String,
     tokens: TokenRules,
     metrics: Metrics,
+    /// Opened when the list was read, where nobody is served before.
+    read: Option<Gate>,
 }
 
 impl Banned {
     /// Nothing is read yet.
     #[must_use]
-    pub fn new(options: &Options, client: Client, registry: &mut Registry) -> Self {
+    pub fn new(
+        options: &Options,
+        client: Client,
+        registry: &mut Registry,
+        readiness: &Readiness,
+    ) -> Self {
+        let waits = options.protection != Protection::Insecure;
         Self {
+            read: waits.then(|| readiness.gate("the list of banned nodes")),
             bans: Bans::default(),
             client,
             config_map: options.banned_nodes.clone(),
@@ -68,9 +77,16 @@ impl Banned {
     /// None.
     pub async fn run(self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         let config_map = (self.client, self.tokens.namespace, self.config_map);
-        self.bans
-            .watch(config_map, self.metrics, token, heart)
-            .await
+        let mut known = self.bans.subscribe();
+        let reading = token.clone().run_until_cancelled_owned(async move {
+            if known.wait_for(Option::is_some).await.is_ok()
+                && let Some(gate) = self.read
+            {
+                gate.open();
+            }
+        });
+        let watching = self.bans.watch(config_map, self.metrics, token, heart);
+        tokio::join!(watching, reading).0
     }
 }
 

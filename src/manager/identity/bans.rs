@@ -88,8 +88,8 @@ impl Bans {
                     name,
                     error,
                     "cannot read which nodes are banned; what is known stays in force, and while \
-                     nothing is, no agent is accepted: check that the manager's Role lets it get, \
-                     list and watch this ConfigMap"
+                     nothing is, no agent is accepted: check that the manager's Role lets it list \
+                     and watch this ConfigMap"
                 );
             }
             trouble = error;

@@ -20,6 +20,8 @@ use super::{
 const LOOK: Duration = Duration::from_secs(30);
 /// A review that could not be made is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A review has an answer, be it that nobody answers, within this time.
+const OVERDUE: Duration = Duration::from_secs(15);
 
 /// A review under way: of what, and what becomes of it.
 type Review = (
@@ -124,6 +126,18 @@ impl Standing {
                 () = sleep_until(look) => {}
             }
         }
+    }
+
+    /// Whether the answer of a review is late: then nothing more is to be taken until it has come.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.is_reviewable() && Instant::now() > self.review_at + OVERDUE
+    }
+
+    /// Whether it was proven by a token.
+    #[must_use]
+    pub fn is_by_token(&self) -> bool {
+        matches!(self.evidence, Evidence::Token(_))
     }
 
     /// Whether it is over already, whatever a review would say.

@@ -10,7 +10,7 @@ use crate::{
         report::{Reply, Report, Wakeable},
         vm::{Power, RunStrategy, Vm},
     },
-    wake::Answer,
+    wake::{Answer, Wake},
 };
 
 use super::{Action, Call, action::Waiting};
@@ -62,6 +62,8 @@ pub(super) struct Intent {
     pub(super) last_heard: Instant,
     /// The packet that opened it.
     pub(super) first: Report,
+    /// The packet that was let in last: what let the first one in may have changed since.
+    pub(super) latest: Wake,
     /// Who is told, in the order of their reports, and when each reported.
     reporters: Vec<(Instant, Reply)>,
     /// How many of them know that it takes longer.
@@ -94,12 +96,14 @@ impl Intent {
             reporters: vec![(now, report.reply.clone())],
             told: 0,
             timer: None,
+            latest: report.wake.clone(),
             first: report,
         }
     }
 
     pub(super) fn join(&mut self, report: Report, now: Instant) {
         self.last_heard = self.last_heard.max(report.heard_at);
+        self.latest = report.wake;
         self.reporters.push((now, report.reply));
     }
 

@@ -98,6 +98,8 @@ pub enum SessionEnd {
     BadNodeName,
     /// There was no place.
     Full,
+    /// The node has as many sessions as one may have.
+    NodeFull,
     /// The manager was shutting down.
     ShuttingDown,
     /// The manager had stood still.
@@ -115,13 +117,14 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Closed,
         Self::Lost,
         Self::NoHello,
         Self::HelloLate,
         Self::BadNodeName,
         Self::Full,
+        Self::NodeFull,
         Self::ShuttingDown,
         Self::Frozen,
         Self::Broken,

@@ -24,6 +24,9 @@ pub enum SessionError {
     /// There is no place for another session.
     #[error("this manager has as many sessions as it can hold; try another replica")]
     Full,
+    /// The node has as many sessions as one may have.
+    #[error("this node has as many sessions with this manager as a node may have")]
+    NodeFull,
     /// The manager shuts down.
     #[error("this manager is shutting down; try another replica")]
     ShuttingDown,
@@ -47,6 +50,7 @@ impl SessionError {
             Self::HelloLate => SessionEnd::HelloLate,
             Self::Node(_) => SessionEnd::BadNodeName,
             Self::Full => SessionEnd::Full,
+            Self::NodeFull => SessionEnd::NodeFull,
             Self::ShuttingDown => SessionEnd::ShuttingDown,
             Self::Frozen => SessionEnd::Frozen,
             Self::Broken(_) => SessionEnd::Broken,
@@ -61,7 +65,7 @@ impl From<SessionError> for Status {
         match error {
             SessionError::NoHello | SessionError::Node(_) => Self::invalid_argument(text),
             SessionError::HelloLate => Self::deadline_exceeded(text),
-            SessionError::Full => Self::resource_exhausted(text),
+            SessionError::Full | SessionError::NodeFull => Self::resource_exhausted(text),
             SessionError::ShuttingDown | SessionError::Frozen => Self::unavailable(text),
             SessionError::Broken(status) => status,
             SessionError::Refused(refusal) => refusal.into(),

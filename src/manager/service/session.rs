@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::{Status, Streaming};
 
@@ -15,7 +15,7 @@ use crate::{
         identity::Standing,
         metrics::{SessionEnd, Verdict},
         report::{Reply, Report},
-        sessions::{AgentId, Membership, Trouble, is_node_name},
+        sessions::{AgentId, Membership, Place, Trouble, is_node_name},
         wakeable_push::Outlet,
     },
     rpc::{
@@ -39,6 +39,8 @@ const MAX_ANSWERS: usize = 2 * MAX_UNANSWERED;
 /// Events are answered within a second. Past this time their answers were lost for want of room,
 /// and the agent asks again.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether a late review has an answer.
+const LOOK: Duration = Duration::from_millis(250);
 /// A session that was sent away ends after this time at the latest.
 const DRAIN: Duration = Duration::from_secs(10);
 /// It ends as soon as every event is answered and the agent was silent for this time.
@@ -79,7 +81,7 @@ pub(super) struct Session {
     /// The agent will send nothing more.
     half_closed: bool,
     end: SessionEnd,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Session {
@@ -87,7 +89,7 @@ impl Session {
         agents: Agents,
         inbound: Streaming<AgentMessage>,
         standing: Standing,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let (replies, answers) = mpsc::channel(MAX_ANSWERS);
         Self {
@@ -203,6 +205,8 @@ impl Session {
                 return Ok(None);
             }
             let full = self.unanswered.len() >= MAX_UNANSWERED;
+            // Who did not read was not reviewed meanwhile, and may have been refused.
+            let overdue = self.standing.is_overdue();
             tokio::select! {
                 biased;
                 // So that an agent without a wake comes back before it has one.
@@ -218,7 +222,8 @@ impl Session {
                 () = sleep_until(self.last_event + ANSWERED_WITHIN), if full || self.half_closed => {
                     self.unanswered.clear();
                 }
-                message = self.inbound.message(), if !full && !self.half_closed => {
+                () = sleep(LOOK), if overdue => {}
+                message = self.inbound.message(), if !full && !self.half_closed && !overdue => {
                     self.take(message.map_err(SessionError::Broken)?)?;
                 }
             }

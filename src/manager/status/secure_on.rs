@@ -34,7 +34,7 @@ pub(super) fn obstacle(config: &WolConfig, facts: &Facts<'_>) -> Option<(&'stati
         Secret::Unread => {
             let why = format!(
                 "Secret {name} with the SecureOn passwords has not been read yet, so wakes wait; if \
-                 this stays, see the manager's log: its Role has to allow get, list and watch of it"
+                 this stays, see the manager's log: its Role has to allow list and watch of it"
             );
             Some(("SecureOnSecretUnread", why))
         }
