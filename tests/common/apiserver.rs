@@ -231,7 +231,11 @@ impl ApiServer {
     pub fn client(&self) -> kube::Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = self.url().parse().expect("the URL is one");
-        kube::Client::try_from(kube::Config::new(url)).expect("cannot make a client")
+        let mut config = kube::Config::new(url);
+        // A test does not care that a connection was cut off between two of its requests.
+        let close = http::HeaderValue::from_static("close");
+        config.headers.push((http::header::CONNECTION, close));
+        kube::Client::try_from(config).expect("cannot make a client")
     }
 
     /// Lets `router` serve a group's version, as an `APIService` does. It gets requests with their

@@ -80,7 +80,7 @@ pub(crate) async fn an_expired_certificate_is_refused(c: &Cluster) {
         .await;
     let told = |line: &crate::common::process::Line| line.message().contains("has expired");
     manager.process.wait_for("expired", SOON, told);
-    let expiry = manager.metric("kubevirt_wol_leaf_expiry_timestamp_seconds");
+    let expiry = manager.metric("kubevirt_wol_serving_certificate_expiry_timestamp_seconds");
     assert!((expiry - 946_684_800.0).abs() < 1.0, "{expiry}");
     // The new one is taken as soon as it is there.
     mount.leaf(&ca.server(&[NAME]));
