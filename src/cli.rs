@@ -6,13 +6,15 @@
 )]
 
 mod authority;
+mod installation;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-pub use self::authority::AuthorityArgs;
+pub use self::{authority::AuthorityArgs, installation::Installation};
+pub use crate::check::CheckArgs;
 pub use crate::send::SendArgs;
 use crate::telemetry::LogFormat;
 
@@ -66,6 +68,11 @@ pub enum Command {
     Crd,
     /// Sends magic packets, as real senders do.
     Send(SendArgs),
+    /// Looks whether everything is set up as it should be, and tells what helps where it is not.
+    ///
+    /// Nothing is changed. It exits with 1 where something keeps packets from waking VMs. The
+    /// cluster is that of the kubeconfig, or in a pod the pod's.
+    Check(CheckArgs),
 }
 
 /// How agents prove who they are.

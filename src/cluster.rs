@@ -1,5 +1,6 @@
 //! Owns the way to the Kubernetes API server, and how its failures are told.
 
+mod look;
 mod requests;
 
 use std::{error::Error, time::Duration};
@@ -8,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use http::{HeaderValue, header};
 use kube::{Client, Config, config::InferConfigError};
 
+pub use look::{Look, Place, Unseen};
 pub use requests::counted;
 
 /// What need not be in time is waited for so long.
@@ -32,6 +34,12 @@ pub async fn config() -> anyhow::Result<Config> {
     Ok(config)
 }
 
+/// Whether this runs in a pod.
+#[must_use]
+pub fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// Makes a client. Where the kubeconfig names a program that gets the credentials, it runs here.
 ///
 /// # Errors
@@ -51,7 +59,7 @@ fn no_config(error: InferConfigError) -> anyhow::Error {
             "cannot use kubeconfig {}, which KUBECONFIG names: {cause}",
             path.display()
         ),
-        (None, Some(cause)) if set("KUBERNETES_SERVICE_HOST").is_none() => anyhow!(
+        (None, Some(cause)) if !in_pod() => anyhow!(
             "cannot find a cluster: this is no pod, and {cause}; set KUBECONFIG to a kubeconfig file"
         ),
         _ => anyhow::Error::from(error).context("cannot find a cluster"),

@@ -1,6 +1,6 @@
 //! Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
 //!
-//! One program, four subcommands. The path of one wake, top to bottom:
+//! One program, several subcommands. The path of one wake, top to bottom:
 //!
 //! ```text
 //! agent    agent::raw, agent::udp   sockets; opened before the async runtime exists
@@ -34,7 +34,7 @@
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `password`, `frame`,
 //! `filter`, `dedup`, `wake`, `wakeable`, `throttle`, `shares`, `manager::directory`) knows neither
 //! tokio nor Kubernetes; a test keeps it so.
-//! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! [`send`] makes packets, [`check`] looks whether an installation is as it should be, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
 #![allow(
@@ -52,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod admin;
 pub mod agent;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod crd;
@@ -139,6 +140,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
+        cli::Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()),
     }
 }
 

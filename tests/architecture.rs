@@ -25,6 +25,11 @@ const RULES: &[(&str, &[&str], &str)] = &[
         "a sender needs neither manager nor agent",
     ),
     (
+        "check",
+        &["crate::agent", "crate::send"],
+        "who looks needs no agent, and sends nothing",
+    ),
+    (
         "kubevirt",
         &["crate::manager", "crate::agent", "crate::send"],
         "the API's types serve all, and know nobody",

@@ -81,6 +81,7 @@ fn version_and_help_are_answers_not_errors() {
         &["agent", "--help"],
         &["send", "--help"],
         &["crd", "--help"],
+        &["check", "--help"],
     ] {
         assert_eq!(run(args).status.code(), Some(0), "{args:?}");
     }

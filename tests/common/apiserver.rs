@@ -20,6 +20,7 @@ use super::jwt::Signer;
 mod admit;
 mod aggregate;
 mod apply;
+mod built_in;
 mod clock;
 mod crds;
 mod discovery;
@@ -77,6 +78,8 @@ pub struct Settings {
     /// error in the stream, as servers of today do. kube's watcher never recovers from the former:
     /// it asks for the same version again and again.
     pub expired_by_code: bool,
+    /// What reviews say that nobody may: verbs and resources.
+    pub denied: Vec<(String, String)>,
 }
 
 impl State {
@@ -151,6 +154,7 @@ impl ApiServer {
                 settings: Mutex::new(Settings {
                     bookmark_interval: Duration::from_secs(60),
                     expired_by_code: false,
+                    denied: Vec::new(),
                 }),
                 address,
             }),

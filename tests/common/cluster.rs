@@ -116,6 +116,11 @@ impl Cluster {
         }
     }
 
+    /// The program that is tested.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The kubeconfig file of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

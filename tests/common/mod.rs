@@ -13,6 +13,7 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod envtest;
+pub mod installation;
 pub mod jwt;
 pub mod kubectl;
 pub mod kubevirt;

@@ -4,7 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::store::Store;
+use super::{
+    built_in::{AUTHENTICATION, BUILT_IN, Row},
+    store::Store,
+};
 
 /// The table of CRDs.
 pub const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -248,88 +251,6 @@ fn stability(version: &str) -> (u8, u32, u32) {
     (2, number(rest), 0)
 }
 
-/// A built-in resource: group, version, kind, plural, short names, scope and parts.
-type Row = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [&'static str],
-    &'static str,
-);
-
-/// The flags: `n`amespaced, `s`tatus subresource, `g`eneration, `r`eview, in category `a`ll or
-/// api-e`x`tensions.
-const BUILT_IN: &[Row] = &[
-    ("", "v1", "Namespace", "namespaces", &["ns"], "s"),
-    ("", "v1", "Node", "nodes", &["no"], "s"),
-    ("", "v1", "Event", "events", &["ev"], "n"),
-    ("", "v1", "ConfigMap", "configmaps", &["cm"], "n"),
-    ("", "v1", "Secret", "secrets", &[], "n"),
-    ("", "v1", "ServiceAccount", "serviceaccounts", &["sa"], "n"),
-    ("", "v1", "Service", "services", &["svc"], "nsa"),
-    ("", "v1", "Endpoints", "endpoints", &["ep"], "n"),
-    ("", "v1", "Pod", "pods", &["po"], "nsga"),
-    ("apps", "v1", "DaemonSet", "daemonsets", &["ds"], "nsga"),
-    (
-        "apps",
-        "v1",
-        "Deployment",
-        "deployments",
-        &["deploy"],
-        "nsga",
-    ),
-    (
-        "apiregistration.k8s.io",
-        "v1",
-        "APIService",
-        "apiservices",
-        &[],
-        "s",
-    ),
-    (
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-        &["crd", "crds"],
-        "sgx",
-    ),
-    ("coordination.k8s.io", "v1", "Lease", "leases", &[], "n"),
-    (
-        "discovery.k8s.io",
-        "v1",
-        "EndpointSlice",
-        "endpointslices",
-        &[],
-        "n",
-    ),
-    (
-        "authentication.k8s.io",
-        "v1",
-        "TokenReview",
-        "tokenreviews",
-        &[],
-        "r",
-    ),
-    (
-        "authorization.k8s.io",
-        "v1",
-        "SelfSubjectAccessReview",
-        "selfsubjectaccessreviews",
-        &[],
-        "r",
-    ),
-    (
-        "authorization.k8s.io",
-        "v1",
-        "SubjectAccessReview",
-        "subjectaccessreviews",
-        &[],
-        "r",
-    ),
-];
-
 fn built_in(&(group, version, kind, plural, short, flags): &Row) -> Resource {
     let singular = kind.to_lowercase();
     let categories = [('a', "all"), ('x', "api-extensions")];
@@ -361,8 +282,14 @@ pub fn namespaces() -> Resource {
 
 /// What is asked of a service account for a token; it is nowhere served by itself.
 pub fn token_requests() -> Resource {
-    let group = "authentication.k8s.io";
-    built_in(&(group, "v1", "TokenRequest", "tokenrequests", &[], "n"))
+    built_in(&(
+        AUTHENTICATION,
+        "v1",
+        "TokenRequest",
+        "tokenrequests",
+        &[],
+        "n",
+    ))
 }
 
 /// All resources that are served, the built-in ones first.
