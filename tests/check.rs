@@ -12,6 +12,10 @@ mod common;
 mod docs;
 #[path = "check/elsewhere.rs"]
 mod elsewhere;
+#[path = "check/found.rs"]
+mod found;
+#[path = "check/parts.rs"]
+mod parts;
 #[path = "check/scenarios.rs"]
 mod scenarios;
 

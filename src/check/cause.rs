@@ -100,8 +100,9 @@ macro_rules! causes {
     ($($check:ident $status:ident $name:ident $remedy:literal)*) => {
         /// What is wrong. The word for it is the name of the variant, written `like-this`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "what each means is told by its words and its remedy")]
         pub enum Cause {
-            $(#[doc = $remedy] $name,)*
+            $($name,)*
             /// May concern any check: a right is missing to look.
             MayNotLook,
             /// May concern any check: the API server could not answer.

@@ -24,14 +24,10 @@ pub enum Status {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    #[serde(serialize_with = "word")]
     check: Check,
     status: Status,
     /// None where nothing is wrong.
-    #[serde(
-        serialize_with = "word_of_some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<Cause>,
     /// What was seen.
     seen: String,
@@ -108,11 +104,6 @@ impl Report {
         self.problems
     }
 
-    /// What was found of one check.
-    pub fn about(&self, check: Check) -> impl Iterator<Item = &Finding> {
-        self.checks.iter().filter(move |one| one.check == check)
-    }
-
     fn remedy(&self, cause: Cause) -> String {
         let names = &self.installation;
         [
@@ -172,13 +163,14 @@ impl Finding {
     }
 }
 
-fn word<S: Serializer>(check: &Check, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Word(*check))
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Word(*self))
+    }
 }
 
-fn word_of_some<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
-    match cause {
-        Some(cause) => serializer.collect_str(&Word(*cause)),
-        None => serializer.serialize_none(),
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Word(*self))
     }
 }

@@ -113,8 +113,8 @@ pub(crate) async fn endpoints(look: &Look, names: &Installation) -> Result<Vec<S
     let slices = look.list::<Value>(&place, &query).await?;
     let mut found = BTreeSet::new();
     for slice in &slices {
-        let ports = slice["ports"].as_array().into_iter().flatten();
-        let port = ports.filter_map(|port| port["port"].as_u64()).next();
+        let mut ports = slice["ports"].as_array().into_iter().flatten();
+        let port = ports.find_map(|port| port["port"].as_u64());
         let port = port.unwrap_or(super::PORT.into());
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             // Not said is as good as ready.

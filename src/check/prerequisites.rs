@@ -1,6 +1,8 @@
 //! Owns the checks of what has to be there before any manager runs: an API server, the definition
 //! of `WolConfig`, KubeVirt, and the managers' rights.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
@@ -89,7 +91,7 @@ pub(super) async fn crd(report: &mut Report, look: &Look) {
         (Ok(_), Ok(theirs)) => match difference(&ours, theirs, &version) {
             None => report.good(check, format!("{name} is that of this version")),
             Some(what) => {
-                let seen = format!("{what} of {name} differs from that of this version");
+                let seen = format!("{name} differs from that of this version, first in {what}");
                 report.bad(check, Cause::CrdDiffers, seen);
             }
         },
@@ -100,20 +102,53 @@ pub(super) async fn crd(report: &mut Report, look: &Look) {
     }
 }
 
-/// What of the version that we use differs.
-fn difference(ours: &Value, theirs: &Value, version: &str) -> Option<&'static str> {
+/// Where the version that we use differs.
+fn difference(ours: &Value, theirs: &Value, version: &str) -> Option<String> {
     let find = |definition: &Value| {
         let versions = definition["spec"]["versions"].as_array()?;
         versions.iter().find(|one| one["name"] == version).cloned()
     };
     let (ours, theirs) = (find(ours)?, find(theirs)?);
-    let parts = [
-        ("schema", "the schema"),
-        ("subresources", "the status"),
-        ("additionalPrinterColumns", "what kubectl get shows"),
-    ];
-    let differs = |(field, _): &&(&str, &str)| ours[field] != theirs[field];
-    parts.iter().find(differs).map(|(_, what)| *what)
+    let parts = ["schema", "subresources", "additionalPrinterColumns"];
+    parts.iter().find_map(|part| {
+        let place = first_difference(&ours[part], &theirs[part])?;
+        Some(format!("{part}{place}"))
+    })
+}
+
+/// The path to the first place where two values differ. What is empty is as good as absent.
+fn first_difference(ours: &Value, theirs: &Value) -> Option<String> {
+    match (ours, theirs) {
+        (Value::Object(own), Value::Object(others)) => {
+            let fields: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
+            fields.into_iter().find_map(|field| {
+                let place = first_difference(&ours[field], &theirs[field])?;
+                Some(format!(".{field}{place}"))
+            })
+        }
+        (Value::Array(own), Value::Array(others)) if own.len() == others.len() => {
+            let pairs = own.iter().zip(others).enumerate();
+            let mut places = pairs.filter_map(|(at, (ours, theirs))| {
+                let place = first_difference(ours, theirs)?;
+                Some(format!("[{at}]{place}"))
+            });
+            places.next()
+        }
+        // An API server writes a whole number where we write one with a fraction of nothing.
+        (Value::Number(own), Value::Number(others)) => {
+            (own.as_f64() != others.as_f64()).then(String::new)
+        }
+        _ => (ours != theirs && !(is_empty(ours) && is_empty(theirs))).then(String::new),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(all) => all.is_empty(),
+        Value::Object(all) => all.is_empty(),
+        _ => false,
+    }
 }
 
 /// Whether VMs, and the API that starts them, are served.
@@ -159,7 +194,7 @@ pub(super) async fn rights(
     ] {
         match missing(look, &subject, &rights, installation).await {
             Ok(missing) if missing.is_empty() => {
-                let seen = format!("service account {account} has them all");
+                let seen = format!("service account {account} has all that it needs");
                 report.good(check, seen);
             }
             Ok(missing) => {

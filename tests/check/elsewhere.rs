@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kubevirt_wol::manager::authority::ca::{Ca, to_pem};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -43,11 +44,11 @@ async fn that_pods_cannot_be_reached_from_outside_is_no_problem() {
     c.install_crd().await;
     // A real API server takes no endpoint on loopback.
     let nobody = free_tcp();
-    let bundle = kubevirt_wol::manager::authority::ca::Ca::generate(
+    let bundle = Ca::generate(
         std::time::SystemTime::now(),
         std::time::Duration::from_secs(86_400),
     );
-    let pem = kubevirt_wol::manager::authority::ca::to_pem([&bundle.unwrap().certificate]);
+    let pem = to_pem([&bundle.unwrap().certificate]);
     c.server().unwrap().seed([
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
