@@ -20,8 +20,9 @@ use tokio::runtime;
 
 pub use args::CheckArgs;
 pub use cause::{Cause, Check};
+pub(crate) use configs::CONFIGS;
 pub use finding::{Finding, Report, Status};
-use installed::endpoints;
+pub(crate) use installed::{endpoints, holder};
 
 /// Where managers listen for agents, unless their pods say otherwise.
 const PORT: u16 = 9090;

@@ -14,9 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
 pub use self::{authority::AuthorityArgs, installation::Installation};
-pub use crate::check::CheckArgs;
-pub use crate::send::SendArgs;
 use crate::telemetry::LogFormat;
+pub use crate::{check::CheckArgs, explain::ExplainArgs, send::SendArgs};
 
 /// Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
 ///
@@ -73,6 +72,11 @@ pub enum Command {
     /// Nothing is changed. It exits with 1 where something keeps packets from waking VMs. The
     /// cluster is that of the kubeconfig, or in a pod the pod's.
     Check(CheckArgs),
+    /// Says what would happen to a packet now, and why, without sending one.
+    ///
+    /// The answer is the manager's own, by the objects of the cluster as they are. It exits with 0
+    /// where the virtual machine would be on, and with 1 where not.
+    Explain(ExplainArgs),
 }
 
 /// How agents prove who they are.

@@ -34,7 +34,8 @@
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `password`, `frame`,
 //! `filter`, `dedup`, `wake`, `wakeable`, `throttle`, `shares`, `manager::directory`) knows neither
 //! tokio nor Kubernetes; a test keeps it so.
-//! [`send`] makes packets, [`check`] looks whether an installation is as it should be, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! [`send`] makes packets, [`check`] looks whether an installation is as it should be, [`explain`]
+//! says what a packet would do, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
 #![allow(
@@ -57,6 +58,7 @@ pub mod cli;
 pub mod cluster;
 pub mod crd;
 pub mod dedup;
+pub mod explain;
 pub mod filter;
 pub mod frame;
 pub mod kubevirt;
@@ -140,6 +142,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
+        cli::Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock()),
         cli::Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()),
     }
 }

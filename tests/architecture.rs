@@ -24,6 +24,7 @@ const RULES: &[(&str, &[&str], &str)] = &[
         &["crate::manager", "crate::agent"],
         "a sender needs neither manager nor agent",
     ),
+    ("explain", &["crate::agent"], "the answer is the manager's"),
     (
         "check",
         &["crate::agent", "crate::send"],

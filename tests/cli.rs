@@ -82,6 +82,7 @@ fn version_and_help_are_answers_not_errors() {
         &["send", "--help"],
         &["crd", "--help"],
         &["check", "--help"],
+        &["explain", "--help"],
     ] {
         assert_eq!(run(args).status.code(), Some(0), "{args:?}");
     }

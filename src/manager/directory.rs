@@ -21,7 +21,7 @@ use crate::{
     wake::Wake,
 };
 
-pub use refusal::Refusal;
+pub use refusal::{MAX_NAMED, Refusal};
 use refusal::{Say, ask};
 
 /// All VMs, by name and by MAC address, and the grants that make them wakeable.

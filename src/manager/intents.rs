@@ -16,7 +16,8 @@ use std::{
 
 pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Intent, State};
-use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause, verdict};
+pub use steps::verdict;
+use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause};
 
 use crate::{
     manager::{

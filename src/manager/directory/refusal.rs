@@ -2,14 +2,19 @@
 
 use std::fmt;
 
+use super::Lookup;
 use crate::{
+    mac::MacAddr,
     manager::{
         grant::Grant,
         passwords::{Check, Passwords},
         vm::Vm,
     },
-    wake::Wake,
+    wake::{Outcome, Wake},
 };
+
+/// VMs named where an address is ambiguous.
+pub const MAX_NAMED: usize = 8;
 
 /// Why a packet may not wake a VM; of several grants' reasons the greatest counts, for its packet
 /// came furthest.
@@ -47,6 +52,49 @@ impl fmt::Display for Refusal {
             Self::PasswordWrong => "the packet's SecureOn password is wrong",
             Self::Receiver => "it is the receiving end of a migration",
         })
+    }
+}
+
+impl Lookup {
+    /// What becomes of a wake for `target` that wakes nothing, and why, for people; none where it may
+    /// wake something, or nobody knows yet.
+    #[must_use]
+    pub fn refusal(&self, target: MacAddr) -> Option<(Outcome, String)> {
+        match self {
+            Self::Wakeable { .. } | Self::Stale | Self::Locked => None,
+            Self::NotFound => {
+                let why = format!("no virtual machine has the address {target} in its spec");
+                Some((Outcome::NotFound, why))
+            }
+            Self::Missing(key) => {
+                let why = format!("a WolConfig maps {target} to {key}, which does not exist");
+                Some((Outcome::NotFound, why))
+            }
+            Self::NotSelected { vm, why } => {
+                let text = format!("{} has the address {target}, but {why}", vm.key);
+                Some((why.outcome(), text))
+            }
+            Self::Ambiguous(keys) => {
+                let named = keys.iter().take(MAX_NAMED).map(ToString::to_string);
+                let named = named.collect::<Vec<_>>().join(", ");
+                let count = keys.len();
+                let why = format!("{count} virtual machines have the address {target}: {named}");
+                Some((Outcome::Ambiguous, why))
+            }
+        }
+    }
+}
+
+impl Refusal {
+    /// What becomes of the wake.
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::PasswordUnset | Self::PasswordAbsent | Self::PasswordWrong => {
+                Outcome::WrongPassword
+            }
+            Self::Receiver => Outcome::Unsupported,
+            Self::NoConfig | Self::Source => Outcome::NotSelected,
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use super::{
 };
 
 /// What a wake can say of a VM at once; nothing where it has to be started first.
-pub(super) fn verdict(power: Power) -> Option<(Outcome, String)> {
+#[must_use]
+pub fn verdict(power: Power) -> Option<(Outcome, String)> {
     let (outcome, message) = match power {
         Power::Off | Power::Stopping => return None,
         Power::On => (Outcome::AlreadyOn, "the virtual machine is on".into()),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     admin::Gate,
     manager::{
-        directory::{Directory, Lookup, Refusal},
+        directory::{Directory, Lookup, MAX_NAMED, Refusal},
         events::Events,
         metrics::{Metrics, Stage, Verdict},
         quota::Quota,
@@ -26,8 +26,6 @@ use super::{Journal, LOCKED, STALE, Tools};
 
 /// An agent that finds no room comes again after this time.
 const BUSY: Duration = Duration::from_secs(2);
-/// VMs named where an address is ambiguous.
-const MAX_NAMED: usize = 8;
 
 /// How old a wake may be.
 #[derive(Debug, Clone, Copy)]
@@ -111,33 +109,30 @@ impl Front {
         }
     }
 
-    fn not_selected(&self, report: &Report, vm: &Arc<Vm>, why: Refusal) {
-        let target = report.wake.target;
-        let text = format!("{} has the address {target}, but {why}", vm.key);
-        let outcome = match why {
-            Refusal::PasswordUnset | Refusal::PasswordAbsent | Refusal::PasswordWrong => {
-                Outcome::WrongPassword
-            }
-            Refusal::Receiver => Outcome::Unsupported,
-            Refusal::NoConfig | Refusal::Source => Outcome::NotSelected,
+    /// Answers a wake that wakes nothing, and tells the owners of the VMs that it named.
+    fn refuse(&self, report: &Report, lookup: &Lookup) {
+        let Some((outcome, text)) = lookup.refusal(report.wake.target) else {
+            return;
         };
-        // The owner of a VM that no config selects has not asked to be told.
-        if !matches!(why, Refusal::NoConfig | Refusal::Receiver) {
-            self.events.ignored(vm, report, &why.to_string(), now());
-        }
-        self.reject(report, Some(&vm.key), outcome, text);
-    }
-
-    fn ambiguous(&self, report: &Report, keys: &[VmKey]) {
-        let (target, count) = (report.wake.target, keys.len());
-        let shown = &keys[..count.min(MAX_NAMED)];
-        let names: Vec<String> = shown.iter().map(ToString::to_string).collect();
-        let names = names.join(", ");
-        let why = format!("{count} virtual machines have the address {target}: {names}");
-        for vm in shown.iter().filter_map(|key| self.directory.vm(key)) {
-            self.events.ambiguous(&vm, report, &why, now());
-        }
-        self.reject(report, None, Outcome::Ambiguous, why);
+        let vm = match lookup {
+            Lookup::NotSelected { vm, why } => {
+                // The owner of a VM that no config selects has not asked to be told.
+                if !matches!(why, Refusal::NoConfig | Refusal::Receiver) {
+                    self.events.ignored(vm, report, &why.to_string(), now());
+                }
+                Some(&vm.key)
+            }
+            Lookup::Ambiguous(keys) => {
+                let named = keys.iter().take(MAX_NAMED);
+                for vm in named.filter_map(|key| self.directory.vm(key)) {
+                    self.events.ambiguous(&vm, report, &text, now());
+                }
+                None
+            }
+            Lookup::Missing(key) => Some(key),
+            _ => None,
+        };
+        self.reject(report, vm, outcome, text);
     }
 }
 
@@ -154,7 +149,6 @@ impl Reports for Front {
             let why = format!("heard {age:.1?} ago; a wake older than {limit:?} starts nothing");
             return self.reject(&report, None, Outcome::Expired, why);
         }
-        let target = report.wake.target;
         if !self.listed.iter().all(Gate::is_open) {
             return self.defer(
                 &report,
@@ -169,18 +163,9 @@ impl Reports for Front {
                 vm,
                 unpause,
             }),
-            Lookup::NotFound => {
-                let why = format!("no virtual machine has the address {target} in its spec");
-                self.reject(&report, None, Outcome::NotFound, why);
-            }
-            Lookup::Missing(key) => {
-                let why = format!("a WolConfig maps {target} to {key}, which does not exist");
-                self.reject(&report, Some(&key), Outcome::NotFound, why);
-            }
-            Lookup::NotSelected { vm, why } => self.not_selected(&report, &vm, why),
-            Lookup::Ambiguous(keys) => self.ambiguous(&report, &keys),
             Lookup::Stale => self.defer(&report, Verdict::Stale, STALE),
             Lookup::Locked => self.defer(&report, Verdict::Busy, LOCKED),
+            refused => self.refuse(&report, &refused),
         }
     }
 
