@@ -80,6 +80,14 @@ pub(crate) async fn where_everything_is_as_it_should_be_no_problem_is_found(c: &
         text.ends_with("0 problems, 0 warnings, 0 could not be looked at\n"),
         "{text}"
     );
+    // What is worth a look and stops nobody is no failure.
+    installation::deployment(c, 1).await;
+    let found = Found::with(c, &manager);
+    assert_eq!(found.of("managers-not-ready")["status"], "warning");
+    assert_eq!(
+        (found.code, &found.report["warnings"]),
+        (Some(0), &json!(1))
+    );
 }
 
 pub(crate) async fn a_missing_definition_is_a_problem_and_a_differing_one_a_warning(c: &Cluster) {
