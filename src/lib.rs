@@ -1,6 +1,6 @@
 //! Wake-on-LAN for KubeVirt: a magic packet starts the powered-off virtual machine.
 //!
-//! One program, four subcommands. The path of one wake, top to bottom:
+//! One program, five subcommands. The path of one wake, top to bottom:
 //!
 //! ```text
 //! agent    agent::raw, agent::udp   sockets; opened before the async runtime exists
@@ -34,7 +34,7 @@
 //! `agent` and `manager` do not know each other. The core (`mac`, `packet`, `password`, `frame`,
 //! `filter`, `dedup`, `wake`, `wakeable`, `throttle`, `shares`, `manager::directory`) knows neither
 //! tokio nor Kubernetes; a test keeps it so.
-//! [`send`] makes packets, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! [`send`] makes packets, [`probe`] asks an agent how it is, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
 #![allow(
@@ -63,6 +63,7 @@ pub mod mac;
 pub mod manager;
 pub mod packet;
 pub mod password;
+pub mod probe;
 pub mod rpc;
 pub mod send;
 pub mod settings;
@@ -139,6 +140,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
+        cli::Command::Probe(args) => probe::run(&args, &mut std::io::stdout().lock()),
     }
 }
 
