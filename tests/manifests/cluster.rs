@@ -1,33 +1,37 @@
 //! A real API server takes the manifests, and says what pods would be allowed.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+};
 
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment},
-    core::v1::{Namespace, Pod},
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{Namespace, Pod, PodSpec},
+        rbac::v1::ClusterRole,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api,
+    Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use super::{
-    BASE,
-    pod::{NAMESPACE, agent_pod, manager_pod},
-};
-use crate::common::{cluster::Cluster, envtest::Envtest, kubectl::Kubectl, skip::skipped};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
+use super::pod::{NAMESPACE, agent_pod, manager_pod};
+use crate::common::{cluster::eventually, envtest::Envtest, skip::skipped};
 
 /// A namespace where pods have to keep a Pod Security Standard.
-async fn namespace(c: &Cluster, standard: &str) -> String {
+async fn namespace(client: &Client, standard: &str) -> String {
     let name = format!("keeps-{standard}");
     let namespace = json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": standard}},
     });
-    let api = Api::<Namespace>::all(c.client.clone());
+    let api = Api::<Namespace>::all(client.clone());
     let params = PatchParams::apply("test").force();
     api.patch(&name, &params, &Patch::Apply(namespace))
         .await
@@ -36,12 +40,12 @@ async fn namespace(c: &Cluster, standard: &str) -> String {
 }
 
 /// Whether a pod may be made there; otherwise what it breaks.
-async fn may_run(c: &Cluster, pod: &Value, standard: &str) -> Result<(), String> {
+async fn may_run(client: &Client, pod: &Value, standard: &str) -> Result<(), String> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "trial"}, "spec": pod,
     }))
     .unwrap();
-    let api = Api::<Pod>::namespaced(c.client.clone(), &namespace(c, standard).await);
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace(client, standard).await);
     let params = PostParams {
         dry_run: true,
         ..PostParams::default()
@@ -50,42 +54,12 @@ async fn may_run(c: &Cluster, pod: &Value, standard: &str) -> Result<(), String>
     result.map(drop).map_err(|error| error.to_string())
 }
 
-/// How often the desired state of managers and agents has changed.
-async fn generations(c: &Cluster) -> [Option<i64>; 2] {
-    let managers = Api::<Deployment>::namespaced(c.client.clone(), NAMESPACE);
-    let managers = managers
-        .get("kubevirt-wol-controller-manager")
-        .await
-        .unwrap();
-    let agents = Api::<DaemonSet>::namespaced(c.client.clone(), NAMESPACE);
-    let agents = agents.get("kubevirt-wol-agent").await.unwrap();
-    [managers.metadata.generation, agents.metadata.generation]
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_takes_all_of_it_again_and_again() {
-    let Some(kubectl) = Kubectl::find() else {
-        return;
-    };
-    let Some(c) = Cluster::real(PROGRAM.as_ref()).await else {
-        return;
-    };
-    kubectl.run(&c, &["apply", "-k", BASE]);
-    let first = generations(&c).await;
-    let again = kubectl.run(&c, &["apply", "-k", BASE]);
-    let changed: Vec<_> = again
-        .lines()
-        .filter(|l| !l.ends_with(" unchanged"))
-        .collect();
-    assert_eq!(changed, Vec::<&str>::new());
-    assert_eq!((generations(&c).await, first), (first, [Some(1); 2]));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn managers_keep_the_strictest_standard_and_agents_need_what_the_namespace_allows() {
-    let Some(c) = Cluster::real(PROGRAM.as_ref()).await else {
+    let Some(envtest) = Envtest::shared() else {
         return;
     };
+    let c = envtest.client().await;
     assert_eq!(may_run(&c, &manager_pod(), "restricted").await, Ok(()));
     let agent = agent_pod();
     let labels = &super::object("Namespace", NAMESPACE)["metadata"]["labels"];
@@ -106,8 +80,8 @@ async fn managers_keep_the_strictest_standard_and_agents_need_what_the_namespace
     }
 }
 
-/// A recipe of the justfile, run against an API server.
-fn just(envtest: &Envtest, recipe: &str, image: Option<&str>) -> String {
+/// A recipe of the justfile, for an API server.
+fn just(envtest: &Envtest, recipe: &str, image: Option<&str>) -> Command {
     let assets = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS").unwrap());
     let path = env::var_os("PATH").unwrap_or_default();
     let path = [assets].into_iter().chain(env::split_paths(&path));
@@ -121,49 +95,104 @@ fn just(envtest: &Envtest, recipe: &str, image: Option<&str>) -> String {
     if let Some(image) = image {
         command.env("IMG", image);
     }
-    let output = command.output().unwrap();
+    command
+}
+
+/// What it prints.
+fn run(mut recipe: Command) -> String {
+    let output = recipe.stdin(Stdio::null()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "just {recipe}: {errors}");
+    assert!(output.status.success(), "{recipe:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn image(pod: Option<k8s_openapi::api::core::v1::PodSpec>) -> String {
-    pod.unwrap().containers[0].image.clone().unwrap()
+/// The images of managers and agents, where they are deployed.
+async fn images(client: &Client) -> [Option<String>; 2] {
+    let image = |pod: Option<PodSpec>| pod.unwrap().containers[0].image.clone().unwrap();
+    let managers = Api::<Deployment>::namespaced(client.clone(), NAMESPACE);
+    let managers = managers.get_opt("kubevirt-wol-controller-manager").await;
+    let agents = Api::<DaemonSet>::namespaced(client.clone(), NAMESPACE);
+    let agents = agents.get_opt("kubevirt-wol-agent").await;
+    [
+        managers
+            .unwrap()
+            .map(|set| image(set.spec.unwrap().template.spec)),
+        agents
+            .unwrap()
+            .map(|set| image(set.spec.unwrap().template.spec)),
+    ]
+}
+
+/// Does what a controller does that is not here: lets a namespace go once it is to be deleted.
+async fn finalize(client: &Client) {
+    let api = Api::<Namespace>::all(client.clone());
+    eventually("the namespace is to be deleted", async || {
+        let namespace = api.get(NAMESPACE).await.unwrap();
+        namespace.metadata.deletion_timestamp.is_some()
+    })
+    .await;
+    let nothing = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE}, "spec": {"finalizers": []},
+    });
+    let request = http::Request::put(format!("/api/v1/namespaces/{NAMESPACE}/finalize"))
+        .header("content-type", "application/json")
+        .body(nothing.to_string().into_bytes());
+    client.request_text(request.unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_recipes_deploy_the_image_that_img_names() {
+async fn the_recipes_deploy_the_image_that_img_names_and_remove_it_again() {
     if Command::new("just").arg("--version").output().is_err() {
         return skipped("there is no just on the PATH");
     }
-    // Its own, to see what a recipe leaves out.
-    let Some(envtest) = Envtest::start() else {
+    let Some(envtest) = Envtest::shared() else {
         return;
     };
     let client = envtest.client().await;
-    let managers = Api::<Deployment>::namespaced(client.clone(), NAMESPACE);
-    let agents = Api::<DaemonSet>::namespaced(client, NAMESPACE);
     let ours = concat!("kubevirt-wol:", env!("CARGO_PKG_VERSION"));
-    let manager = async || {
-        let found = managers.get_opt("kubevirt-wol-controller-manager").await;
-        found.unwrap().map(|d| image(d.spec.unwrap().template.spec))
-    };
-    let agent = async || {
-        let found = agents.get_opt("kubevirt-wol-agent").await;
-        found.unwrap().map(|d| image(d.spec.unwrap().template.spec))
-    };
-    just(&envtest, "deploy-agent", None);
-    assert_eq!((manager().await, agent().await), (None, Some(ours.into())));
+    run(just(envtest, "deploy-agent", None));
+    assert_eq!(images(&client).await, [None, Some(ours.into())]);
     let first = "registry.example.org:5000/wol/kubevirt-wol:1.2";
-    just(&envtest, "deploy", Some(first));
+    run(just(envtest, "deploy", Some(first)));
     assert_eq!(
-        (manager().await.as_deref(), agent().await.as_deref()),
-        (Some(first), Some(ours))
+        images(&client).await,
+        [first, ours].map(|image| Some(image.into()))
     );
-    let second = "registry.example.org/kubevirt-wol@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    just(&envtest, "deploy-all", Some(second));
+    let second = format!(
+        "registry.example.org/kubevirt-wol@sha256:{}",
+        "01".repeat(32)
+    );
+    run(just(envtest, "deploy-all", Some(&second)));
     assert_eq!(
-        (manager().await.as_deref(), agent().await.as_deref()),
-        (Some(second), Some(second))
+        images(&client).await,
+        [&second; 2].map(|image| Some(image.clone()))
     );
+    let again = run(just(envtest, "deploy-all", Some(&second)));
+    // Of a budget kubectl always says so, as it replaces selectors whole.
+    let changed = again.lines().filter(|line| {
+        !line.ends_with(" unchanged") && !line.starts_with("poddisruptionbudget.policy/")
+    });
+    let changed: Vec<_> = changed.collect();
+    assert_eq!(changed, Vec::<&str>::new());
+
+    let undeploy = just(envtest, "undeploy", None);
+    let undeploy = thread::spawn(move || run(undeploy));
+    finalize(&client).await;
+    undeploy.join().unwrap();
+    assert_eq!(images(&client).await, [None, None]);
+    let roles = Api::<ClusterRole>::all(client.clone());
+    assert!(
+        roles
+            .get_opt("kubevirt-wol-manager")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let definitions = Api::<CustomResourceDefinition>::all(client);
+    let kept = definitions
+        .get_opt("wolconfigs.wol.pillon.org")
+        .await
+        .unwrap();
+    assert!(kept.is_some(), "the WolConfigs stay");
 }
