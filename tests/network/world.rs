@@ -119,6 +119,21 @@ impl World {
         });
     }
 
+    /// Waits until each of the first `vms` has been started.
+    pub(crate) fn expect_all_started(&self, vms: u16) {
+        let deadline = Instant::now() + SOON;
+        let is_off = |number: &u16| self.cluster.kubevirt.boots(NAMESPACE, &name(*number)) == 0;
+        loop {
+            let off: Vec<_> = (1..=vms).filter(is_off).collect();
+            if off.is_empty() {
+                return;
+            }
+            let log = || self.manager.process.text();
+            assert!(Instant::now() < deadline, "{off:?} stay off: {}", log());
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Waits for an Event on VM `number` that says `words`.
     pub(crate) fn expect_event(&self, number: u16, words: &str) {
         let cluster = Arc::clone(&self.cluster);
