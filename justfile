@@ -4,6 +4,9 @@
 default:
     @just --list
 
+# What is deployed, with the image that IMG names.
+rendered := 'kubectl kustomize deploy/base | sed "${IMG:+s|image: kubevirt-wol:.*|image: $IMG|}"'
+
 # Build the program: one binary is manager, agent, crd and send.
 build:
     cargo build --release --locked
@@ -64,6 +67,26 @@ generate: proto manifests
 # Install the CustomResourceDefinition into the cluster of the current kubeconfig.
 install:
     cargo run --locked --quiet -- crd | kubectl apply -f -
+
+# IMG=registry/kubevirt-wol:tag just deploy-all: without IMG, the image is kubevirt-wol of this version.
+# Install all of it into the cluster of the current kubeconfig; what it is to do says a WolConfig.
+deploy-all:
+    {{rendered}} | kubectl apply -f -
+
+# The same without the agents.
+deploy:
+    {{rendered}} | kubectl apply -l app.kubernetes.io/component!=agent -f -
+
+# The agents, which managers have to be deployed for sooner or later.
+deploy-agent:
+    kubectl apply -f deploy/base/namespace.yaml
+    {{rendered}} | kubectl apply -l app.kubernetes.io/component=agent -f -
+
+# The CustomResourceDefinition stays, and so do the WolConfigs.
+# Remove managers, agents, and their namespace with all that is in it.
+undeploy:
+    {{rendered}} | kubectl delete --ignore-not-found -l app.kubernetes.io/component -f -
+    kubectl delete --ignore-not-found -f deploy/base/namespace.yaml
 
 # Apply the sample WolConfig.
 sample:

@@ -1,10 +1,12 @@
-//! Owns what kubelet and Prometheus ask: `/livez`, `/readyz` and `/metrics`.
+//! Owns what kubelet and Prometheus ask: `/livez`, `/readyz` and `/metrics`, on a TCP port or on a
+//! socket file.
 
 mod liveness;
+mod socket_file;
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
+    fmt::{Debug, Write as _},
     future::IntoFuture as _,
     net::SocketAddr,
     sync::{
@@ -21,12 +23,14 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
+    serve::Listener,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use liveness::{Heartbeat, Liveness};
+pub use socket_file::SocketFile;
 
 /// Requests that are under way at the end get this long.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -101,12 +105,16 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 ///
 /// The server failed.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L>(
+    listener: L,
     registry: Arc<Registry>,
     (readiness, liveness): (Readiness, Liveness),
     token: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<()>
+where
+    L: Listener,
+    L::Addr: Debug,
+{
     let end = token.clone();
     let app = Router::new()
         .route("/livez", get(live).with_state(liveness.clone()))

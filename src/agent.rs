@@ -37,7 +37,7 @@ use self::{
     listeners::Listeners, managers::Managers, metrics::Metrics, privileges::Later, session::Common,
 };
 use crate::{
-    admin::{self, Liveness, Readiness},
+    admin::{self, Liveness, Readiness, SocketFile},
     cli::AgentArgs,
     rpc::pb,
     settings::Settings,
@@ -133,13 +133,17 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let supervision = liveness.task("listeners", STUCK_AFTER);
 
     let mut tasks = Tasks::new(token.clone());
+    let (registry, health) = (Arc::new(registry), (readiness, liveness));
     if let Some(address) = args.admin_bind {
         let listener = admin::bind(address).await?;
-        let (registry, health) = (Arc::new(registry), (readiness, liveness));
-        tasks.spawn(
-            "admin",
-            admin::serve(listener, registry, health, token.clone()),
-        );
+        let (registry, health) = (registry.clone(), health.clone());
+        let admin = admin::serve(listener, registry, health, token.clone());
+        tasks.spawn("admin", admin);
+    }
+    if let Some(path) = args.health_socket {
+        let listener = SocketFile::bind(&path)?;
+        let admin = admin::serve(listener, registry, health, token.clone());
+        tasks.spawn("health socket", admin);
     }
     let heard_all = CancellationToken::new();
     let ears_closed = heard_all.clone();

@@ -77,6 +77,31 @@ pub enum Command {
     /// The answer is the manager's own, by the objects of the cluster as they are. It exits with 0
     /// where the virtual machine would be on, and with 1 where not.
     Explain(ExplainArgs),
+    /// Asks the agent of this pod whether it is ready or alive, for kubelet's exec probes.
+    ///
+    /// Exits with 0 where it is; otherwise with 1, and says what the agent waits for, or which of its
+    /// tasks is stuck. An agent that does not answer within 3 seconds is neither.
+    Probe(ProbeArgs),
+}
+
+/// What an agent can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Question {
+    /// Whether it listens and has the settings from a manager.
+    Ready,
+    /// Whether all of its tasks take their turns.
+    Live,
+}
+
+/// Options of `kubevirt-wol probe`.
+#[derive(Debug, Clone, Args)]
+pub struct ProbeArgs {
+    /// What to ask.
+    #[arg(value_enum)]
+    pub what: Question,
+    /// The agent's own --health-socket.
+    #[arg(long, env = "WOL_HEALTH_SOCKET", value_name = "FILE")]
+    pub health_socket: PathBuf,
 }
 
 /// How agents prove who they are.
@@ -354,4 +379,8 @@ pub struct AgentArgs {
     /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
     #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
     pub admin_bind: Option<SocketAddr>,
+    /// Serve the same by a socket in the file system, which is made here, for kubevirt-wol probe. No
+    /// two agents can share one.
+    #[arg(long, env = "WOL_HEALTH_SOCKET", value_name = "FILE")]
+    pub health_socket: Option<PathBuf>,
 }

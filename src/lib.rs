@@ -35,7 +35,8 @@
 //! `filter`, `dedup`, `wake`, `wakeable`, `throttle`, `shares`, `manager::directory`) knows neither
 //! tokio nor Kubernetes; a test keeps it so.
 //! [`send`] makes packets, [`check`] looks whether an installation is as it should be, [`explain`]
-//! says what a packet would do, [`crd`] is the configuration's schema, [`kubevirt`] the slice of a
+//! says what a packet would do, [`probe`] asks an agent how it is, [`crd`] is the configuration's
+//! schema, [`kubevirt`] the slice of a
 //! virtual machine that we read, [`cluster`] the way to the API server.
 
 #![allow(
@@ -66,6 +67,7 @@ pub mod mac;
 pub mod manager;
 pub mod packet;
 pub mod password;
+pub mod probe;
 pub mod rpc;
 pub mod send;
 pub mod settings;
@@ -144,6 +146,7 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
         cli::Command::Send(args) => send::run(&args, &mut std::io::stdout().lock()),
         cli::Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock()),
         cli::Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()),
+        cli::Command::Probe(args) => probe::run(&args, &mut std::io::stdout().lock()),
     }
 }
 

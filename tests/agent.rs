@@ -24,6 +24,8 @@ mod bed;
 mod fake_manager;
 #[path = "agent/floods.rs"]
 mod floods;
+#[path = "agent/health.rs"]
+mod health;
 #[path = "agent/partings.rs"]
 mod partings;
 #[path = "agent/replicas.rs"]

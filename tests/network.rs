@@ -11,6 +11,8 @@ mod capture;
 mod common;
 #[path = "network/flood.rs"]
 mod flood;
+#[path = "network/rolls.rs"]
+mod rolls;
 #[path = "network/senders.rs"]
 mod senders;
 #[path = "network/world.rs"]
@@ -129,7 +131,7 @@ fn every_interface_sends_to_its_subnet_and_to_all() {
 /// Runs the senders, each for a VM of its own, and expects that each of `nodes` reports it once and
 /// that it is started once.
 fn expect_each_wakes_once(world: &World, nodes: &[Node], commands: &[&str]) {
-    let count = u8::try_from(commands.len()).unwrap();
+    let count = u16::try_from(commands.len()).unwrap();
     for (number, command) in (1..).zip(commands) {
         senders::wake(&world.sender, command, &world::mac(number).to_string());
     }
@@ -163,7 +165,7 @@ const SENDERS: [&str; 12] = [
 const LATE_PATTERNS: [&str; 2] = ["send --offset 7 MAC", "send --offset 3000 MAC"];
 
 /// Enough VMs for all of these.
-const VMS: u8 = 14;
+const VMS: u16 = 14;
 
 #[test]
 fn every_real_sender_starts_its_vm_once_though_two_nodes_hear_it() {

@@ -22,6 +22,10 @@ const SHARE: usize = 64;
 /// a flood, which would never end, is cut off.
 const LAST_SHARE: usize = 16_384;
 
+/// How long the kernel may still be busy with a packet that it has chosen a socket for, before the
+/// socket withdrew: microseconds, or as long as a processor of a virtual machine may be stopped.
+const IN_FLIGHT: Duration = Duration::from_millis(100);
+
 /// A broken socket is asked again after this time.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -83,6 +87,10 @@ pub(super) trait Listen: AsRawFd + Send + 'static {
     /// Counts what the kernel dropped. Called after each share of packets, so that a flood, in which
     /// the queue never is empty, is seen while it lasts.
     fn count_drops(&mut self, _intake: &Intake) {}
+
+    /// Lets the kernel choose others for the packets to come, where it gives each to one socket only;
+    /// what is queued can still be read.
+    fn withdraw(&self) -> io::Result<()>;
 }
 
 /// Asks the kernel to tell when something is queued. To be called within the runtime.
@@ -99,7 +107,8 @@ pub(super) fn watch<S: Listen>(socket: S) -> Result<AsyncFd<S>, ListenError> {
     watched.map_err(ListenError::Other)
 }
 
-/// Reads `socket` until `token` is cancelled, and then what is queued.
+/// Reads `socket` until `token` is cancelled, and then what is queued. Nothing can come to the socket
+/// between the last read and its end, as it has withdrawn before.
 pub(super) async fn read<S: Listen>(
     mut socket: AsyncFd<S>,
     intake: &Intake,
@@ -119,6 +128,10 @@ pub(super) async fn read<S: Listen>(
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
+    }
+    match socket.get_ref().withdraw() {
+        Ok(()) => tokio::time::sleep(IN_FLIGHT).await,
+        Err(error) => tracing::warn!(%error, "packets may be lost as a socket is closed"),
     }
     if let Err(error) = read_queued(socket.get_mut(), intake, LAST_SHARE) {
         tracing::warn!(%error, "a socket failed at its end");

@@ -296,6 +296,10 @@ mod tests {
         fn hear_one(&mut self, _: &Intake) -> nix::Result<()> {
             Err(nix::errno::Errno::EAGAIN)
         }
+
+        fn withdraw(&self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     #[tokio::test]

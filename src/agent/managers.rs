@@ -141,6 +141,7 @@ mod tests {
             wol_ports: Vec::new(),
             no_raw: true,
             admin_bind: None,
+            health_socket: None,
         };
         let target = Target::all(&args).unwrap().remove(0);
         let intake = Arc::new(Intake::new(args.node_name, Metrics::default()));

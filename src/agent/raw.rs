@@ -183,6 +183,11 @@ impl Listen for RawListener {
             intake.kernel_dropped(metrics::Socket::Raw, dropped);
         }
     }
+
+    /// Every packet socket gets every frame.
+    fn withdraw(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes of `struct tpacket_auxdata` (`linux/if_packet.h`): status, length and captured length of 4

@@ -38,6 +38,9 @@ sockopt_impl!(
 const MEMINFO_VARS: usize = 9;
 const MEMINFO_DROPS: usize = 8;
 
+/// A port that nothing sends from.
+const NO_SENDER: u16 = 1;
+
 /// A socket on one port and all addresses, IPv4 and IPv6.
 #[derive(Debug)]
 pub(super) struct UdpListener {
@@ -137,6 +140,18 @@ impl Listen for UdpListener {
             intake.kernel_dropped(metrics::Socket::Udp, new.into());
         }
     }
+
+    /// Of the sockets that share a port, each unicast datagram goes to one. A socket with a partner
+    /// gets what the partner sends, and nothing else.
+    fn withdraw(&self) -> io::Result<()> {
+        let partner = if self.socket.domain()? == Domain::IPV6 {
+            IpAddr::from(Ipv4Addr::LOCALHOST.to_ipv6_mapped())
+        } else {
+            Ipv4Addr::LOCALHOST.into()
+        };
+        self.socket
+            .connect(&SocketAddr::new(partner, NO_SENDER).into())
+    }
 }
 
 fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
@@ -174,4 +189,55 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v6 = address.as_sockaddr_in6();
     let v4 = v4.map(|v4| SocketAddr::new(v4.ip().into(), v4.port()));
     v4.or_else(|| v6.map(|v6| SocketAddr::new(v6.ip().into(), v6.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, thread, time::Duration};
+
+    use super::*;
+
+    /// How many datagrams are queued, once all are that were sent.
+    fn queued(listener: &mut UdpListener) -> usize {
+        thread::sleep(Duration::from_millis(50));
+        std::iter::from_fn(|| listener.receive().ok()).count()
+    }
+
+    /// Sends datagrams from so many ports, among which the kernel shares them out.
+    fn send(port: u16, host: &str) {
+        for _ in 0..SENT {
+            let socket = UdpSocket::bind((host, 0)).unwrap();
+            socket.send_to(b"wake", (host, port)).unwrap();
+        }
+    }
+
+    const SENT: usize = 64;
+
+    #[test]
+    fn who_withdraws_from_a_shared_port_leaves_the_packets_to_come_to_the_others() {
+        let mut old = UdpListener::open(0).unwrap();
+        let address = old.socket.local_addr().unwrap();
+        let port = address.as_socket().unwrap().port();
+        let mut new = UdpListener::open(port).unwrap();
+        let hosts = ["127.0.0.1", "::1"];
+        // A machine may have no IPv6.
+        let hosts = hosts.map(|host| UdpSocket::bind((host, 0)).is_ok().then_some(host));
+        for host in hosts.into_iter().flatten() {
+            send(port, host);
+            let both = (queued(&mut old), queued(&mut new));
+            assert!(
+                both.0 > 0 && both.1 > 0 && both.0 + both.1 == SENT,
+                "{both:?}"
+            );
+        }
+
+        send(port, "127.0.0.1");
+        old.withdraw().unwrap();
+        let before = queued(&mut old) + queued(&mut new);
+        assert_eq!(before, SENT, "what was queued is still there");
+        for host in hosts.into_iter().flatten() {
+            send(port, host);
+            assert_eq!((queued(&mut old), queued(&mut new)), (0, SENT), "{host}");
+        }
+    }
 }

@@ -60,6 +60,7 @@ pub fn args(manager: SocketAddr, ports: &[u16]) -> AgentArgs {
         wol_ports: ports.to_vec(),
         no_raw: true,
         admin_bind: None,
+        health_socket: None,
     }
 }
 

@@ -29,7 +29,7 @@ const LEAST: u32 = 2_000;
 const TRIAL: Duration = Duration::from_secs(3);
 
 /// VMs that are woken one after the other.
-const VMS: u8 = 10;
+const VMS: u16 = 10;
 
 /// How many copies of each packet there are, and how far apart: as most senders have it.
 const WAKE: &str = "send --count 3 --interval 100 --port 9 --broadcast 10.77.0.255 MAC";

@@ -23,7 +23,7 @@ use crate::common::{
 };
 
 /// Where agents reach the manager.
-const MANAGER: &str = "10.99.0.1:9090";
+pub(crate) const MANAGER: &str = "10.99.0.1:9090";
 /// A second start would come within this time: senders and nodes repeat a wake within less than a
 /// second, and an agent sends what was not answered again after two.
 const SECOND_START: Duration = Duration::from_secs(3);
@@ -53,17 +53,23 @@ pub(crate) struct Node {
 }
 
 /// The address of VM `number`.
-pub(crate) fn mac(number: u8) -> MacAddr {
-    MacAddr::new([0x52, 0x54, 0, 0, 0, number])
+pub(crate) fn mac(number: u16) -> MacAddr {
+    let [high, low] = number.to_be_bytes();
+    MacAddr::new([0x52, 0x54, 0, 0, high, low])
 }
 
-fn name(number: u8) -> String {
+fn name(number: u16) -> String {
     format!("vm-{number}")
 }
 
 impl World {
     /// Starts the control plane, with VMs 1 to `vms`, which are off.
-    pub(crate) fn new(vms: u8) -> Self {
+    pub(crate) fn new(vms: u16) -> Self {
+        Self::with(vms, &[])
+    }
+
+    /// The same, with options for the manager.
+    pub(crate) fn with(vms: u16, options: &'static [&'static str]) -> Self {
         let lan = Switch::new("lan");
         let sender = Host::new("sender");
         sender.plug(&lan, "lan0", Some("10.77.0.1/24"));
@@ -76,7 +82,9 @@ impl World {
             builder.worker_threads(2).enable_all().build().unwrap()
         });
         let runtime = runtime.join().unwrap();
-        let (cluster, manager) = on(&control_plane, &runtime, move || control_plane_with(vms));
+        let (cluster, manager) = on(&control_plane, &runtime, move || {
+            control_plane_with(vms, options)
+        });
         Self {
             manager,
             cluster: Arc::new(cluster),
@@ -102,7 +110,7 @@ impl World {
     }
 
     /// Waits until VM `number` is running.
-    pub(crate) fn expect_running(&self, number: u8) {
+    pub(crate) fn expect_running(&self, number: u16) {
         let cluster = Arc::clone(&self.cluster);
         on(&self.control_plane, &self.runtime, move || async move {
             let name = name(number);
@@ -111,8 +119,23 @@ impl World {
         });
     }
 
+    /// Waits until each of the first `vms` has been started.
+    pub(crate) fn expect_all_started(&self, vms: u16) {
+        let deadline = Instant::now() + SOON;
+        let is_off = |number: &u16| self.cluster.kubevirt.boots(NAMESPACE, &name(*number)) == 0;
+        loop {
+            let off: Vec<_> = (1..=vms).filter(is_off).collect();
+            if off.is_empty() {
+                return;
+            }
+            let log = || self.manager.process.text();
+            assert!(Instant::now() < deadline, "{off:?} stay off: {}", log());
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Waits for an Event on VM `number` that says `words`.
-    pub(crate) fn expect_event(&self, number: u8, words: &str) {
+    pub(crate) fn expect_event(&self, number: u16, words: &str) {
         let cluster = Arc::clone(&self.cluster);
         let words = words.to_owned();
         on(&self.control_plane, &self.runtime, move || async move {
@@ -126,7 +149,7 @@ impl World {
 
     /// Waits for long enough to see a second start of any VM; then each of the first `vms` must
     /// have been started by one request.
-    pub(crate) fn expect_no_second_start(&self, vms: u8) {
+    pub(crate) fn expect_no_second_start(&self, vms: u16) {
         thread::sleep(SECOND_START);
         let server = self.cluster.server().unwrap();
         let requests = server.requests();
@@ -157,7 +180,7 @@ fn on<T: Send + 'static, F: Future<Output = T>>(
         .unwrap()
 }
 
-async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
+async fn control_plane_with(vms: u16, options: &[&str]) -> (Cluster, Manager) {
     let mut cluster = Cluster::stand_in(Path::new(OURS)).await;
     // What is of interest here is on the other side of the agents.
     cluster.security = Security::Insecure;
@@ -168,7 +191,7 @@ async fn control_plane_with(vms: u8) -> (Cluster, Manager) {
         let vm = vm(NAMESPACE, &name(number)).mac(&mac(number).to_string());
         cluster.kubevirt.add(&vm).await;
     }
-    let manager = cluster.manager_at(MANAGER.parse().unwrap(), &[]);
+    let manager = cluster.manager_at(MANAGER.parse().unwrap(), options);
     manager.ready().await;
     (cluster, manager)
 }

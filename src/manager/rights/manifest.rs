@@ -28,8 +28,10 @@ no token for the API server, only one that managers take.
 #[must_use]
 pub fn manifest(namespace: &str) -> String {
     let documents = [
-        account(HEAD, MANAGER, namespace),
-        account(ABOUT_AGENT, AGENT, namespace) + "automountServiceAccountToken: false\n",
+        account(HEAD, MANAGER, namespace) + &labels("manager"),
+        account(ABOUT_AGENT, AGENT, namespace)
+            + &labels("agent")
+            + "automountServiceAccountToken: false\n",
         role(Scope::Cluster, namespace),
         binding(Scope::Cluster, namespace),
         role(Scope::Namespace, namespace),
@@ -69,7 +71,17 @@ fn head(scope: Scope, suffix: &str, namespace: &str) -> String {
     };
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}{suffix}\n\
-         metadata:\n  name: {ROLE}\n{place}"
+         metadata:\n  name: {ROLE}\n{place}{}",
+        labels("manager")
+    )
+}
+
+/// What `metadata` ends with.
+fn labels(component: &str) -> String {
+    let name = "kubevirt-wol";
+    format!(
+        "  labels:\n    app.kubernetes.io/name: {name}\n    app.kubernetes.io/component: {component}\n    \
+         app.kubernetes.io/part-of: {name}\n"
     )
 }
 
