@@ -83,14 +83,14 @@ fn manager_args() -> ManagerArgs {
 #[test]
 fn the_base_names_every_file_that_is_there() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(BASE);
-    let names = fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().file_name());
-    let mut there: BTreeSet<_> = names.map(|name| name.into_string().unwrap()).collect();
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let mut there: BTreeSet<_> = files
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
     assert!(there.remove("kustomization.yaml"));
-    let named = &file("kustomization.yaml")[0]["resources"];
-    let named: BTreeSet<String> = serde_json::from_value(named.clone()).unwrap();
-    assert_eq!(named, there);
+    let resources = &file("kustomization.yaml")[0]["resources"];
+    let resources: BTreeSet<String> = serde_json::from_value(resources.clone()).unwrap();
+    assert_eq!(resources, there);
 }
 
 #[test]

@@ -153,8 +153,10 @@ fn no_packet_falls_between_an_agent_and_its_successor() {
     if cannot_run() {
         return;
     }
-    use Way::{Broadcast, Frame, FrameToTarget, Unicast};
-    expect_no_gap(&[], &[Unicast, Frame, Broadcast, FrameToTarget]);
+    expect_no_gap(
+        &[],
+        &[Way::Unicast, Way::Frame, Way::Broadcast, Way::FrameToTarget],
+    );
 }
 
 #[test]
