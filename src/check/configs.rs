@@ -65,9 +65,8 @@ pub(super) async fn configs(report: &mut Report, look: &Look) {
 
 /// Names and statuses of those that managers have looked at.
 fn statuses(configs: &[WolConfig]) -> impl Iterator<Item = (String, &WolConfigStatus)> {
-    let status = |config: &'_ WolConfig| config.status.is_some();
-    let looked_at = configs.iter().filter(move |config| status(config));
-    looked_at.filter_map(|config| Some((config.name_any(), config.status.as_ref()?)))
+    let all = configs.iter();
+    all.filter_map(|config| Some((config.name_any(), config.status.as_ref()?)))
 }
 
 fn present(report: &mut Report, configs: &[WolConfig]) {
