@@ -56,6 +56,15 @@ fuzz TARGET SECONDS="60" *ARGS:
 proto:
     cargo check --locked
 
+# promtool is part of Prometheus; it takes what the operator's object wraps.
+# Check the alerts, and that each fires when it should and only then.
+rules:
+    mkdir -p target/rules
+    sed '1,/^spec:/d; s/^  //' deploy/components/prometheus/rules.yaml > target/rules/rules.yaml
+    cp deploy/components/prometheus/rules_test.yaml target/rules/
+    promtool check rules target/rules/rules.yaml
+    promtool test rules target/rules/rules_test.yaml
+
 # Write deploy/base/crd.yaml and deploy/base/rbac.yaml from the code.
 manifests:
     cargo run --locked --quiet -- crd > deploy/base/crd.yaml

@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
 
+#[path = "cli/docs.rs"]
+mod docs;
+#[path = "common/pages.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "a part of what other tests share"
+)]
+mod pages;
+
 use std::process::{Command, Output};
 
 use clap::CommandFactory as _;
