@@ -143,6 +143,9 @@ struct Manager {
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
     token: CancellationToken,
+    /// Cancelled when the server and the waker have ended: what must outlive them ends then. They
+    /// need the watches, as only these tell what came of the last starts.
+    last: CancellationToken,
 }
 
 impl Manager {
@@ -159,7 +162,8 @@ impl Manager {
         let listed = LISTS.map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let lives = (liveness.clone(), token.clone());
+        let last = CancellationToken::new();
+        let lives = (liveness.clone(), last.clone());
         let watch = watched(options, client.clone(), &mut registry, lives);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = tools(options, &watch, &events, (&last_wakes, &metrics));
@@ -208,6 +212,7 @@ impl Manager {
             readiness,
             liveness,
             token,
+            last,
         })
     }
 
@@ -216,8 +221,7 @@ impl Manager {
         let [vms, configs] = self.listed;
         let heart = |name| self.liveness.task(name, STUCK_AFTER);
         let health = (self.readiness, self.liveness.clone());
-        // Cancelled when the server and the waker have ended: what must outlive them ends then.
-        let last = CancellationToken::new();
+        let last = self.last;
         let guard = Arc::new(last.clone().drop_guard());
         let mut tasks = Tasks::new(token.clone());
         tasks.spawn(
@@ -233,12 +237,12 @@ impl Manager {
         passwords(&self.watch, &self.daemon_set.namespace, &mut tasks);
         let followed = (self.watch.client.clone(), self.daemon_set);
         // The Lease is given back when nothing is done any more that needs it.
-        let ends = (token.clone(), last);
+        let ends = (token.clone(), last.clone());
         self.leading.spawn(&mut tasks, followed, ends, heart);
         let last_wakes = self.last_wakes;
         tasks.spawn(
             "last wakes",
-            last_wakes.run(token.clone(), heart("last wakes")),
+            last_wakes.run(last, heart("last wakes")),
         );
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));

@@ -5,6 +5,7 @@
 //! refused one may have been made by somebody else.
 
 mod action;
+mod closing;
 mod intent;
 mod steps;
 
@@ -15,7 +16,7 @@ use std::{
 };
 
 pub use action::{Action, Admission, Call, Settled, Waiting};
-use intent::{Intent, State};
+use intent::{Hasten, Intent, State};
 pub use steps::verdict;
 use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause};
 
@@ -40,6 +41,9 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 const BUSY: Duration = Duration::from_secs(2);
 /// A change of a VM hastens the next attempt, but no attempt follows another sooner than this.
 const BREATH: Duration = Duration::from_millis(200);
+/// Who could not read a VM tries on after this time at the latest: it may have cost the whole timeout
+/// of a call to find that out.
+const UNREAD: Duration = Duration::from_secs(2);
 /// Marks of settled wakes that are kept at most.
 const MAX_MARKS: usize = 16_384;
 
@@ -156,7 +160,7 @@ impl Intents {
             }
             intent.join(wake.report, now);
             self.reporters += 1;
-            if self.closing {
+            if self.closing && !intent.is_in_hand() {
                 intent.defer(now, true, &mut self.actions);
             }
             if sabotage::is(Mechanism::Dedup) {
@@ -217,9 +221,10 @@ impl Intents {
                 let end = end.map_or(now, |at| at + pace::of(CONFIRMED_WITHIN));
                 *read_at = (now + pace::of(SILENCE)).min(end.max(*read_at));
             }
-            State::Backoff { until, hasten } if *hasten => {
-                *until = (*until).min(now + pace::of(BREATH));
-            }
+            State::Backoff {
+                until,
+                hasten: Hasten::Vm,
+            } => *until = (*until).min(now + pace::of(BREATH)),
             _ => {}
         }
         self.judge(&vm.uid, now);
@@ -269,8 +274,10 @@ impl Intents {
                     intent.why = why;
                     self.enqueue(uid, Call::Read);
                 }
-                Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
-                Answered::ApiMissing { after, why } => self.back_off(uid, Some(after), why, now),
+                Answered::Retry { after, why, .. } => self.back_off(uid, (after, None), why, now),
+                Answered::ApiMissing { after, why } => {
+                    self.back_off(uid, (Some(after), None), why, now);
+                }
                 Answered::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
                 Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, &why, now),
                 Answered::Refused(why) => self.settle(uid, Outcome::Stuck, &why, now),
@@ -301,14 +308,14 @@ impl Intents {
                         }
                         _ => State::Backoff {
                             until: now + pause(intent.failures, roll),
-                            hasten: true,
+                            hasten: Hasten::Vm,
                         },
                     };
                     self.judge(uid, now);
                 }
                 // Another VM has taken the name.
                 Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
-                Reread::Failed(why) => self.back_off(uid, None, why, now),
+                Reread::Failed(why) => self.back_off(uid, (None, Some(pace::of(UNREAD))), why, now),
             }
             self.schedule(uid);
         }
@@ -326,14 +333,6 @@ impl Intents {
             self.schedule(&uid);
         }
         self.pump(now);
-    }
-
-    /// Starts nothing any more, and tells every reporter to keep its wake for another manager.
-    pub fn close(&mut self, now: Instant) {
-        self.closing = true;
-        for intent in self.open.values_mut() {
-            intent.defer(now, true, &mut self.actions);
-        }
     }
 
     fn on_time(&mut self, uid: &Arc<str>, now: Instant) {

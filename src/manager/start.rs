@@ -200,7 +200,8 @@ impl Starter {
 }
 
 /// Reads the pause that a server asks for.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(header::RETRY_AFTER)?
         .to_str()
@@ -226,7 +227,10 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
     let (why, text) = (why(status, &text), &*text);
     match status.as_u16() {
         200..=299 => Answered::Accepted,
-        401 | 403 => Answered::Forbidden(why),
+        // The plain one is virt-api's own word for a refusal. The API server's means that our token is
+        // not good: it is read anew from its file, where a fresh one may be on its way.
+        401 if !is_object => Answered::Forbidden(why),
+        403 => Answered::Forbidden(why),
         404 if is_object && text.contains("\" not found") => Answered::Gone,
         // Names no VM, in plain text most often: nobody serves this group.
         404 => Answered::ApiMissing {
@@ -234,7 +238,7 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
             why: format!("KubeVirt's API is not there: {why}"),
         },
         409 => conflict(text, why),
-        408 | 429 | 503 => Answered::Retry {
+        401 | 408 | 429 | 503 => Answered::Retry {
             after,
             why,
             effective: false,

@@ -27,6 +27,7 @@ use crate::{
         vm::{Power, Vm},
         watch::Contact,
     },
+    shutdown::DRAIN,
     wake::Outcome,
 };
 
@@ -41,9 +42,6 @@ const MAX_WAITING: usize = 8_192;
 const BATCH: usize = 256;
 /// With nothing to do, it looks up after this time nevertheless, to show that it lives.
 const TURN: Duration = Duration::from_secs(2);
-/// Calls under way at the end are waited for so long.
-const LAST_CALLS: Duration = Duration::from_secs(10);
-
 /// Why a wake is put off where a config may serve no longer.
 const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
      whether this packet may wake a virtual machine";
@@ -120,7 +118,7 @@ impl Waker {
         self.forbidden.subscribe()
     }
 
-    /// Starts VMs until `token` is cancelled and the calls under way then have ended.
+    /// Starts VMs until `token` is cancelled and it is known what came of the calls under way then.
     ///
     /// # Errors
     ///
@@ -128,35 +126,44 @@ impl Waker {
     pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         while !token.is_cancelled() {
             heart.beat();
-            let now = Instant::now();
-            let turn = now + TURN;
-            let due = self.intents.next_due(now.into_std());
-            let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
-            tokio::select! {
-                biased;
-                () = token.cancelled() => {}
-                Some(done) = self.calls.join_next() => self.done(done)?,
-                () = self.changes.some() => self.news(),
-                () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
-                Some(wake) = self.queue.recv() => self.admit(wake),
+            if let Some(result) = token.run_until_cancelled(self.turn()).await {
+                result?;
             }
             self.perform();
         }
-        self.close().await
+        self.close(&heart).await
     }
 
-    async fn close(mut self) -> anyhow::Result<()> {
-        let end = Instant::now() + crate::pace::of(LAST_CALLS);
-        self.intents.close(Instant::now().into_std());
-        self.perform();
-        while self.intents.under_way() > 0 {
-            tokio::select! {
-                Some(done) = self.calls.join_next() => self.done(done)?,
-                () = self.changes.some() => self.news(),
-                Some(wake) = self.queue.recv() => self.admit(wake),
-                () = sleep_until(end) => break,
-            }
+    /// Takes the next news, or does what is due.
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let turn = now + TURN;
+        let due = self.intents.next_due(now.into_std());
+        let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
+        tokio::select! {
+            biased;
+            Some(done) = self.calls.join_next() => self.done(done)?,
+            () = self.changes.some() => self.news(),
+            () = self.tools.contact.returned() => self.intents.hasten(Instant::now().into_std()),
+            () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
+            Some(wake) = self.queue.recv() => self.admit(wake),
+        }
+        Ok(())
+    }
+
+    async fn close(mut self, heart: &Heartbeat) -> anyhow::Result<()> {
+        let end = Instant::now() + crate::pace::of(DRAIN);
+        loop {
+            heart.beat();
+            self.intents.close(Instant::now().into_std());
             self.perform();
+            if !self.intents.is_at_work() {
+                break;
+            }
+            match timeout_at(end, self.turn()).await {
+                Ok(result) => result?,
+                Err(_) => break,
+            }
         }
         let open = self.intents.len();
         if open > 0 {
@@ -167,7 +174,7 @@ impl Waker {
         }
         // Who was admitted late still hears that it has to go elsewhere.
         self.queue.close();
-        while let Ok(Some(wake)) = timeout_at(end, self.queue.recv()).await {
+        while let Ok(Some(wake)) = timeout_at(end, heart.waiting(self.queue.recv())).await {
             self.admit(wake);
             self.perform();
         }

@@ -5,6 +5,7 @@ mod configs;
 mod contact;
 mod follow;
 mod machines;
+mod manners;
 mod metrics;
 mod secrets;
 mod stale;

@@ -10,6 +10,7 @@
 mod bed;
 mod intents;
 mod intents_bounds;
+mod intents_ends;
 mod intents_model;
 mod legacy;
 mod room;

@@ -31,8 +31,19 @@ pub(super) enum State {
     Calling { call: Call, id: u64 },
     /// The call was accepted; the VM has yet to show it. Read it where the watch stays silent.
     Confirming { read_at: Instant },
-    /// Something was in the way; where that was the VM, a change of it hastens the next attempt.
-    Backoff { until: Instant, hasten: bool },
+    /// Something was in the way.
+    Backoff { until: Instant, hasten: Hasten },
+}
+
+/// What brings the next attempt near, before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hasten {
+    /// Nothing: the server said how long to wait.
+    Never,
+    /// A change of the VM.
+    Vm,
+    /// The return of the API server.
+    Api,
 }
 
 /// The wish to start one VM.
@@ -144,6 +155,16 @@ impl Intent {
                 ..
             } => Some(call),
             _ => self.effective,
+        }
+    }
+
+    /// Whether a call of ours is under way, or what came of it is not known yet.
+    pub(super) fn is_in_hand(&self) -> bool {
+        match self.state {
+            State::Calling { .. } | State::Confirming { .. } => true,
+            // Only after a call that may have started it.
+            State::Queued { call, .. } => call == Call::Read,
+            State::Stopping | State::Backoff { .. } => false,
         }
     }
 

@@ -15,8 +15,8 @@ use crate::{
 };
 
 use super::{
-    Action, Admission, BUSY, Call, Intents, Settled,
-    intent::{Intent, State},
+    Action, Admission, BREATH, BUSY, Call, Intents, Settled,
+    intent::{Hasten, Intent, State},
 };
 
 /// What a wake can say of a VM at once; nothing where it has to be started first.
@@ -77,9 +77,11 @@ pub(super) fn pause(failures: u32, roll: f64) -> Duration {
 impl Intents {
     /// Starts the calls that may start.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.under_way < self.limits.concurrency && !self.closing {
+        while self.under_way < self.limits.concurrency {
             if let Some((_, uid)) = self.reads.pop_first() {
                 self.call(&uid, Call::Read, now);
+            } else if self.closing {
+                return;
             } else if let Some((uid, call)) = self.next_start() {
                 // The last look at the clock before the call: what waited too long starts nothing.
                 if self.is_stale(&uid, now) {
@@ -168,22 +170,49 @@ impl Intents {
         }
     }
 
+    /// Puts the next attempt off, between the bounds if there are any. Where the server named no time,
+    /// its return from an outage hastens it.
     pub(super) fn back_off(
         &mut self,
         uid: &Arc<str>,
-        after: Option<Duration>,
+        (least, most): (Option<Duration>, Option<Duration>),
         why: String,
         now: Instant,
     ) {
         let roll = self.jitter.f64();
         if let Some(intent) = self.open.get_mut(uid) {
             let pause = pause(intent.failures, roll);
+            let pause = pause.min(most.unwrap_or(pause));
             intent.failures += 1;
             intent.why = why;
             intent.state = State::Backoff {
-                until: now + pause.max(after.unwrap_or_default()),
-                hasten: false,
+                until: now + pause.max(least.unwrap_or_default()),
+                hasten: match least {
+                    Some(_) => Hasten::Never,
+                    None => Hasten::Api,
+                },
             };
+        }
+    }
+
+    /// Takes the news that the API server is back: what failed while it was away is tried soon, not
+    /// when its own pause is over. The throttle spreads that out.
+    pub fn hasten(&mut self, now: Instant) {
+        let mut hastened = Vec::new();
+        for (uid, intent) in &mut self.open {
+            if let State::Backoff {
+                until,
+                hasten: Hasten::Api,
+            } = &mut intent.state
+            {
+                *until = (*until).min(now + BREATH.mul_f64(0.5 + self.jitter.f64() / 2.0));
+                // Not all of it may be back: quick attempts, as after the first failure.
+                intent.failures = intent.failures.min(1);
+                hastened.push(uid.clone());
+            }
+        }
+        for uid in hastened {
+            self.schedule(&uid);
         }
     }
 

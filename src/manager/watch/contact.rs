@@ -14,11 +14,11 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tower::service_fn;
 
-use super::metrics::Watched;
-use crate::telemetry::Word;
+use super::{manners::Manners, metrics::Watched};
+use crate::{manager::start::retry_after, telemetry::Word};
 
 /// A watch that is well is answered anew every 30 s, and given up after 35 s without a word. A
 /// longer silence is none of a healthy one, whether or not something has failed yet.
@@ -30,13 +30,19 @@ const SHORTEST_SILENCE: Duration = Duration::from_secs(3);
 /// most requests itself, or has hung.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// What is said of watches of which none brings anything.
+const FLEETING: &str = "the API server ends every watch at once";
+
 /// How long ago the directory was known to be true. Cheap to clone; all clones are one.
 ///
 /// A watch that was answered brings every change since the version that it resumes from, so that
 /// the directory is true for as long as it runs. When it fails, what is known grows old from the
 /// last sign of life on. A resource that does not exist is a true answer, and no failure.
 #[derive(Debug, Clone)]
-pub struct Contact(Arc<Mutex<[Link; 3]>>);
+pub struct Contact {
+    links: Arc<Mutex<[Link; 3]>>,
+    returned: Arc<Notify>,
+}
 
 /// The watch of one resource.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +54,7 @@ struct Link {
     answered: Option<Instant>,
     /// False before the first list and from a failure to what mends it.
     connected: bool,
+    manners: Manners,
 }
 
 impl Link {
@@ -77,8 +84,18 @@ impl Contact {
             last: now,
             answered: None,
             connected: false,
+            manners: Manners::default(),
         };
-        Self(Arc::new(Mutex::new([link; 3])))
+        Self {
+            links: Arc::new(Mutex::new([link; 3])),
+            returned: Arc::default(),
+        }
+    }
+
+    /// Waits until a resource is watched again that was not. For one waiter, which misses none of
+    /// these moments: those that pass while it is busy are one.
+    pub async fn returned(&self) {
+        self.returned.notified().await;
     }
 
     /// Adds to `registry` whether each resource is watched, and how old what is known of it is.
@@ -97,16 +114,25 @@ impl Contact {
     /// Everything up to `now` is known: a list is complete, a watch brought an event, or the
     /// resource does not exist.
     pub fn made(&self, what: Watched, now: Instant) {
-        let link = &mut self.links()[what as usize];
-        link.last = now;
-        link.connected = true;
+        self.connect(what, now, |link| link.last = now);
     }
 
     /// A watch has begun.
     fn answered(&self, what: Watched, now: Instant) {
+        self.connect(what, now, |link| {
+            link.answered = Some(now);
+            link.manners.answered(now);
+        });
+    }
+
+    fn connect(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link)) {
         let link = &mut self.links()[what as usize];
-        link.answered = Some(now);
+        let was = link.is_connected(now);
+        note(link);
         link.connected = true;
+        if !was {
+            self.returned.notify_one();
+        }
     }
 
     /// Whether the running watch was answered so long ago.
@@ -114,6 +140,11 @@ impl Contact {
         let link = self.links()[what as usize];
         let answered = link.answered.filter(|_| link.connected);
         answered.is_some_and(|at| now.saturating_duration_since(at) >= time)
+    }
+
+    /// For how long the server has asked not to be asked again.
+    pub(super) fn pause(&self, what: Watched, now: Instant) -> Duration {
+        self.links()[what as usize].manners.pause(now)
     }
 
     /// A list or a watch has failed; `forgotten` where the server does not know any more what came
@@ -127,7 +158,8 @@ impl Contact {
 
     /// A client that behaves as `client` and takes note of each watch that is answered: an idle
     /// one is otherwise seen to be well only when something changes. What is not answered in time
-    /// fails, since a server that hangs would be waited for without end.
+    /// fails, since a server that hangs would be waited for without end; and so does the next watch
+    /// where each ended at once, since that would be asked for without a pause.
     pub(super) fn noted_by(&self, client: Client, what: Watched) -> Client {
         let namespace = client.default_namespace().to_owned();
         let contact = self.clone();
@@ -135,19 +167,26 @@ impl Contact {
             let (client, contact) = (client.clone(), contact.clone());
             let watch = is_watch(request.uri());
             async move {
+                if watch && !contact.links()[what as usize].manners.asks(now()) {
+                    return Err(Error::Service(FLEETING.into()));
+                }
                 let answer = timeout(crate::pace::of(ANSWER), client.send(request)).await;
                 let answer = answer.map_err(|error| Error::Service(error.into()))??;
+                if let Some(pause) = retry_after(answer.headers()) {
+                    let mut links = contact.links();
+                    links[what as usize].manners.asked_for(pause, now());
+                }
                 if watch && answer.status().is_success() {
                     contact.answered(what, now());
                 }
-                Ok::<_, Error>(answer)
+                Ok(answer)
             }
         });
         Client::new(service, namespace)
     }
 
     fn links(&self) -> MutexGuard<'_, [Link; 3]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -32,7 +32,7 @@ const WATCH_SECONDS: u32 = 30;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 /// The longest wait for a server that was up before: the manager is to be ready soon after it.
-const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest wait where only a person can help.
 const PERSON_DELAY: Duration = Duration::from_secs(10);
@@ -119,7 +119,8 @@ pub(super) async fn follow<K, F>(
             } else {
                 contact.lost(what, trouble == Trouble::Expired);
             }
-            heart.waiting(sleep(retry.delay())).await;
+            let delay = retry.delay().max(contact.pause(what, now()));
+            heart.waiting(sleep(delay)).await;
             // The watcher would try to resume for ever where only a new list helps.
             if matches!(seen, Trouble::Absent | Trouble::Expired | Trouble::Other) {
                 break;
@@ -169,7 +170,8 @@ impl Trouble {
     fn of_status(status: &Status) -> Self {
         match status.code {
             404 => Self::Absent,
-            401 | 403 => Self::Forbidden,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
             410 => Self::Expired,
             429 => Self::Throttled,
             500..=599 => Self::Unavailable,
@@ -190,6 +192,10 @@ impl Trouble {
             (Self::Forbidden, _) => {
                 "not allowed to list and watch this resource; check the manager's ClusterRole"
             }
+            (Self::Unauthorized, _) => {
+                "the API server does not take the manager's token, which is read anew from its file; \
+                 what is known stays in force meanwhile"
+            }
             (Self::Expired, _) => "the watch fell behind; listing anew",
             (Self::Throttled, _) => "the API server is busy; trying again",
             (Self::Unavailable, _) => {
@@ -201,7 +207,7 @@ impl Trouble {
 
     const fn longest_delay(self) -> Duration {
         match self {
-            Self::Expired | Self::Unavailable => OUTAGE_DELAY,
+            Self::Expired | Self::Unauthorized | Self::Unavailable => crate::pace::of(OUTAGE_DELAY),
             Self::Absent | Self::Forbidden | Self::Throttled | Self::Other => PERSON_DELAY,
         }
     }
@@ -271,7 +277,7 @@ impl Retry {
     fn delay(&self) -> Duration {
         let longest = self
             .last
-            .map_or(OUTAGE_DELAY, |(trouble, _)| trouble.longest_delay());
+            .map_or(crate::pace::of(OUTAGE_DELAY), |(trouble, _)| trouble.longest_delay());
         let doublings = self.failures.saturating_sub(1).min(16);
         let delay = (FIRST_DELAY * (1 << doublings)).min(longest);
         crate::pace::of(delay).mul_f64(0.5 + fastrand::f64() / 2.0)
