@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    Action, Admission, BUSY, Call, Intents, Settled,
+    Action, Admission, BUSY, CONFIRMED_WITHIN, Call, Intents, Settled,
     intent::{Intent, State},
 };
 
@@ -176,6 +176,22 @@ impl Intents {
                 until: now + pause.max(after.unwrap_or_default()),
                 hasten: false,
             };
+            // The VM may have begun to stop while the call was under way.
+            self.judge(uid, now);
+        }
+    }
+
+    /// A VM could not be read. Where a start was accepted, that is no reason to make it again.
+    pub(super) fn unread(&mut self, uid: &Arc<str>, why: String, now: Instant) {
+        let roll = self.jitter.f64();
+        if let Some(intent) = self.open.get_mut(uid)
+            && intent.accepted.is_some_and(|at| now < at + CONFIRMED_WITHIN)
+        {
+            let read_at = now + pause(intent.failures, roll);
+            intent.failures += 1;
+            intent.state = State::Confirming { read_at };
+        } else {
+            self.back_off(uid, None, why, now);
         }
     }
 
