@@ -312,16 +312,16 @@ impl explore::World for World {
 fn report(what: &str, explored: explore::Explored) {
     let explore::Explored { states, steps } = explored;
     eprintln!("{what}: {states} states by {steps} steps");
-    assert!(states > 5_000, "the search went nowhere: {states} states");
+    assert!(states > 3_000, "the search went nowhere: {states} states");
 }
 
 #[test]
 fn in_every_order_of_what_happens_to_two_replicas_no_wake_is_lost_stale_or_sent_after_its_end() {
     report("from two replicas", explore(World::new(8, 3).with_both(), 6));
-    report("from none", explore(World::new(8, 2), 7));
+    report("from none", explore(World::new(8, 2), 6));
 }
 
 #[test]
 fn in_every_order_a_full_ring_lets_go_of_one_wake_for_each_that_comes_and_tells_which() {
-    report("full", explore(World::new(1, 3).with_both(), 6));
+    report("full", explore(World::new(1, 3).with_both(), 5));
 }
