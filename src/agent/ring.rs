@@ -41,8 +41,9 @@ const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 const COPY_DISTANCE: usize = 32;
 
 /// The bounded, numbered wakes between the sockets and the sessions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ring {
+    capacity: usize,
     entries: BTreeMap<u64, Entry>,
     routes: Routes,
     queues: Queues,
@@ -78,6 +79,7 @@ impl Ring {
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
+            capacity: CAPACITY,
             entries: BTreeMap::new(),
             routes: Routes::default(),
             queues: Queues::default(),
@@ -103,7 +105,7 @@ impl Ring {
     /// a real wake; where all are, an unknown one is not even taken.
     pub fn push(&mut self, wake: Wake, key: Key, known: bool, now: Instant) -> Option<Settled> {
         let mut dropped = None;
-        if self.entries.len() >= CAPACITY {
+        if self.entries.len() >= self.capacity {
             let stranger = self.entries.iter().find(|(_, entry)| !entry.known);
             let victim = match stranger {
                 None if !known => return Some(Settled { key, retry: true }),
@@ -319,5 +321,7 @@ impl Ring {
 
 #[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod states;
 #[cfg(test)]
 mod tests;

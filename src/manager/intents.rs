@@ -69,7 +69,7 @@ pub struct Limits {
 }
 
 /// The open intents and the wakes settled moments ago.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Intents {
     limits: Limits,
     open: HashMap<Arc<str>, Intent>,
@@ -315,7 +315,7 @@ impl Intents {
                 }
                 // Another VM has taken the name.
                 Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
-                Reread::Failed(why) => self.back_off(uid, (None, Some(pace::of(UNREAD))), why, now),
+                Reread::Failed(why) => self.unread(uid, why, now),
             }
             self.schedule(uid);
         }
@@ -342,6 +342,9 @@ impl Intents {
         if now >= intent.expires_at() {
             return self.expire(uid, now);
         }
+        if intent.is_given_up(self.limits.event_ttl, now) {
+            return self.expire(uid, now);
+        }
         intent.defer(now, false, &mut self.actions);
         let wanted = intent.wanted();
         match intent.state {
@@ -359,7 +362,7 @@ impl Intents {
     }
 
     /// Moves an intent by what its VM looks like now.
-    fn judge(&mut self, uid: &Arc<str>, now: Instant) {
+    pub(super) fn judge(&mut self, uid: &Arc<str>, now: Instant) {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };

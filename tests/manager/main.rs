@@ -8,10 +8,14 @@
 )]
 
 mod bed;
+#[path = "../common/explore.rs"]
+#[allow(unreachable_pub, reason = "a part of what other tests share")]
+mod explore;
 mod intents;
 mod intents_bounds;
 mod intents_ends;
 mod intents_model;
+mod intents_states;
 mod legacy;
 mod room;
 mod service;

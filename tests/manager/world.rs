@@ -1,7 +1,7 @@
 //! A world for the pure state machine: VMs in any state, agents that report, and a clock.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -65,6 +65,7 @@ pub(crate) fn wake() -> Wake {
     }
 }
 
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) intents: Intents,
     pub(crate) now: Instant,
@@ -79,7 +80,7 @@ pub(crate) struct World {
     pub(crate) unpause: bool,
     reported: u64,
     replies: mpsc::Sender<(u64, Answer)>,
-    inbox: mpsc::Receiver<(u64, Answer)>,
+    inbox: Arc<Mutex<mpsc::Receiver<(u64, Answer)>>>,
 }
 
 impl World {
@@ -95,7 +96,7 @@ impl World {
             unpause: false,
             reported: 0,
             replies,
-            inbox,
+            inbox: Arc::new(Mutex::new(inbox)),
         }
     }
 
@@ -207,7 +208,8 @@ impl World {
                 Action::Settled(settled) => self.settled.push(*settled),
             }
         }
-        while let Ok(answer) = self.inbox.try_recv() {
+        let mut inbox = self.inbox.lock().unwrap();
+        while let Ok(answer) = inbox.try_recv() {
             self.answers.push(answer);
         }
     }

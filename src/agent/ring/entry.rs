@@ -16,7 +16,7 @@ use crate::{
 /// oldest first.
 pub(super) type Turn = (bool, u64);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) wake: Wake,
@@ -112,7 +112,7 @@ impl Entry {
 }
 
 /// What is to be sent to each replica, the next one first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Queues(pub(super) BTreeMap<ReplicaId, BTreeSet<Turn>>);
 
 impl Queues {

@@ -183,6 +183,27 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Every wake of the ring is in one place, where it goes on, and the queues say the same.
+pub(super) fn consistent(ring: &Ring) {
+    let queued = ring.queues.0.iter();
+    let queued: Vec<_> = queued
+        .flat_map(|(replica, turns)| turns.iter().map(move |turn| (replica, *turn)))
+        .collect();
+    let waiting = |entry: &&Entry| matches!(entry.place, Place::Queued(_));
+    assert_eq!(queued.len(), ring.entries.values().filter(waiting).count());
+    for (replica, turn) in queued {
+        let entry = &ring.entries[&turn.1];
+        assert_eq!(entry.place, Place::Queued(replica.clone()));
+        assert_eq!(entry.turn(), turn);
+    }
+    for entry in ring.entries.values() {
+        match entry.place.replica() {
+            Some(replica) => assert!(ring.routes.contains(replica), "{entry:?}"),
+            None => assert!(ring.routes.is_empty(), "{entry:?}"),
+        }
+    }
+}
+
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A ring, and what is to be true of it.
@@ -239,23 +260,7 @@ impl Model {
             ring.len() + self.left,
             usize::try_from(self.pushed).unwrap()
         );
-        let queued = ring.queues.0.iter();
-        let queued: Vec<_> = queued
-            .flat_map(|(replica, turns)| turns.iter().map(move |turn| (replica, *turn)))
-            .collect();
-        let waiting = |entry: &&Entry| matches!(entry.place, Place::Queued(_));
-        assert_eq!(queued.len(), ring.entries.values().filter(waiting).count());
-        for (replica, turn) in queued {
-            let entry = &ring.entries[&turn.1];
-            assert_eq!(entry.place, Place::Queued(replica.clone()));
-            assert_eq!(entry.turn(), turn);
-        }
-        for entry in ring.entries.values() {
-            match entry.place.replica() {
-                Some(replica) => assert!(ring.routes.contains(replica), "{entry:?}"),
-                None => assert!(ring.routes.is_empty(), "{entry:?}"),
-            }
-        }
+        consistent(ring);
     }
 }
 

@@ -17,6 +17,8 @@ use super::{Action, Call, action::Waiting};
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
 const FIRST_ANSWER: Duration = Duration::from_millis(800);
+/// An agent without any answer for this long has asked another manager.
+const ASKED_ELSEWHERE: Duration = Duration::from_secs(2);
 /// A call made just before the deadline is given this long to show what came of it.
 const LAST_CALL: Duration = Duration::from_secs(30);
 
@@ -47,7 +49,7 @@ pub(super) enum Hasten {
 }
 
 /// The wish to start one VM.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Intent {
     /// The newest view of the VM.
     pub(super) vm: Arc<Vm>,
@@ -171,6 +173,21 @@ impl Intent {
     /// Whether somebody was told to keep the wake until the deadline.
     pub(super) fn is_promised(&self) -> bool {
         self.told > 0
+    }
+
+    /// Whether this process stood still for so long that those who reported it heard nothing in
+    /// time, and have dropped it: who is told only now to keep it has nothing to keep.
+    pub(super) fn is_given_up(&self, ttl: Duration, now: Instant) -> bool {
+        let waits = !matches!(
+            self.state,
+            State::Calling { .. } | State::Confirming { .. }
+        );
+        let silent = |(joined, _): &(Instant, Reply)| now >= *joined + ASKED_ELSEWHERE;
+        waits
+            && !self.is_promised()
+            && !self.first.deferred
+            && now >= self.last_heard + ttl
+            && self.reporters.iter().all(silent)
     }
 
     /// Tells those who have waited long enough, or everybody, that it takes longer.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Action, Admission, BREATH, BUSY, Call, Intents, Settled,
+    Action, Admission, BREATH, BUSY, CONFIRMED_WITHIN, Call, Intents, Settled, UNREAD,
     intent::{Hasten, Intent, State},
 };
 
@@ -192,6 +192,22 @@ impl Intents {
                     None => Hasten::Api,
                 },
             };
+            // The VM may have begun to stop while the call was under way.
+            self.judge(uid, now);
+        }
+    }
+
+    /// A VM could not be read. Where a start was accepted, that is no reason to make it again.
+    pub(super) fn unread(&mut self, uid: &Arc<str>, why: String, now: Instant) {
+        let roll = self.jitter.f64();
+        if let Some(intent) = self.open.get_mut(uid)
+            && intent.accepted.is_some_and(|at| now < at + pace::of(CONFIRMED_WITHIN))
+        {
+            let read_at = now + pause(intent.failures, roll);
+            intent.failures += 1;
+            intent.state = State::Confirming { read_at };
+        } else {
+            self.back_off(uid, (None, Some(pace::of(UNREAD))), why, now);
         }
     }
 

@@ -207,7 +207,7 @@ impl Trouble {
 
     const fn longest_delay(self) -> Duration {
         match self {
-            Self::Expired | Self::Unauthorized | Self::Unavailable => crate::pace::of(OUTAGE_DELAY),
+            Self::Expired | Self::Unauthorized | Self::Unavailable => OUTAGE_DELAY,
             Self::Absent | Self::Forbidden | Self::Throttled | Self::Other => PERSON_DELAY,
         }
     }
@@ -277,7 +277,7 @@ impl Retry {
     fn delay(&self) -> Duration {
         let longest = self
             .last
-            .map_or(crate::pace::of(OUTAGE_DELAY), |(trouble, _)| trouble.longest_delay());
+            .map_or(OUTAGE_DELAY, |(trouble, _)| trouble.longest_delay());
         let doublings = self.failures.saturating_sub(1).min(16);
         let delay = (FIRST_DELAY * (1 << doublings)).min(longest);
         crate::pace::of(delay).mul_f64(0.5 + fastrand::f64() / 2.0)
