@@ -272,7 +272,11 @@ impl World {
             assert!(open || machine.calling.is_none());
         }
         let due = self.world.intents.next_due(self.world.now);
-        assert_eq!(due.is_none(), self.world.intents.is_empty(), "all are looked at again");
+        assert_eq!(
+            due.is_none(),
+            self.world.intents.is_empty(),
+            "all are looked at again"
+        );
     }
 
     fn called(&mut self, call: Call, id: u64, vm: &Arc<Vm>) {
@@ -286,11 +290,12 @@ impl World {
             let mut own = self.reported.iter().filter(|one| one.is_open_for(n));
             let first = own.clone().next().expect("somebody wished that");
             assert!(now < first.heard_at + self.limits.wake_deadline);
-            let kept = own.any(|one| {
-                one.deferrals > 0 || now < one.heard_at + self.limits.event_ttl
-            });
+            let kept =
+                own.any(|one| one.deferrals > 0 || now < one.heard_at + self.limits.event_ttl);
             assert!(kept, "what is stale and was not promised starts nothing");
-            let again = machine.accepted.is_none_or(|at| now >= at + CONFIRMED_WITHIN);
+            let again = machine
+                .accepted
+                .is_none_or(|at| now >= at + CONFIRMED_WITHIN);
             assert!(again, "an accepted start is given its time");
         }
         self.vms[n].calling = Some((call, id));

@@ -10,6 +10,7 @@ use crate::{
         report::{Report, Wakeable},
         vm::{Power, Vm},
     },
+    pace,
     sabotage::{self, Mechanism},
     wake::{Answer, Outcome},
 };
@@ -71,7 +72,7 @@ pub(super) fn pause(failures: u32, roll: f64) -> Duration {
         _ => Duration::from_secs(2) * 2_u32.pow((failures - 4).min(3)),
     };
     let full = full.min(Duration::from_secs(15));
-    crate::pace::of(full).mul_f64(0.5 + roll / 2.0)
+    pace::of(full).mul_f64(0.5 + roll / 2.0)
 }
 
 impl Intents {
@@ -201,7 +202,9 @@ impl Intents {
     pub(super) fn unread(&mut self, uid: &Arc<str>, why: String, now: Instant) {
         let roll = self.jitter.f64();
         if let Some(intent) = self.open.get_mut(uid)
-            && intent.accepted.is_some_and(|at| now < at + pace::of(CONFIRMED_WITHIN))
+            && intent
+                .accepted
+                .is_some_and(|at| now < at + pace::of(CONFIRMED_WITHIN))
         {
             let read_at = now + pause(intent.failures, roll);
             intent.failures += 1;
@@ -294,7 +297,7 @@ impl Intents {
 
     /// Asks a reporter to come again.
     pub(super) fn busy(&mut self, report: Report, why: &str) -> Admission {
-        let answer = Answer::Deferred(crate::pace::of(BUSY), why.into());
+        let answer = Answer::Deferred(pace::of(BUSY), why.into());
         self.actions.push(Action::Answer(report.reply, answer));
         Admission::Busy
     }
