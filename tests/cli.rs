@@ -5,10 +5,7 @@
 #[path = "cli/docs.rs"]
 mod docs;
 #[path = "common/pages.rs"]
-#[allow(
-    unreachable_pub,
-    reason = "a part of what other tests share"
-)]
+#[allow(unreachable_pub, reason = "a part of what other tests share")]
 mod pages;
 
 use std::process::{Command, Output};

@@ -17,10 +17,7 @@ mod process;
 #[path = "metrics/queries.rs"]
 mod queries;
 #[path = "common/skip.rs"]
-#[allow(
-    unreachable_pub,
-    reason = "a part of what other tests share"
-)]
+#[allow(unreachable_pub, reason = "a part of what other tests share")]
 mod skip;
 
 use std::{

@@ -16,7 +16,15 @@ use super::pages::{pages, pipelines, prose, root};
 const JUSTFILE: &str = include_str!("../../justfile");
 
 /// Programs whose commands are only looked at by people, or by tests of their own.
-const OTHERS: [&str; 7] = ["bash", "firewall-cmd", "grep", "helm", "nft", "sed", "tcpdump"];
+const OTHERS: [&str; 7] = [
+    "bash",
+    "firewall-cmd",
+    "grep",
+    "helm",
+    "nft",
+    "sed",
+    "tcpdump",
+];
 
 /// The names of the recipes.
 fn recipes() -> BTreeSet<&'static str> {
@@ -59,7 +67,8 @@ fn of_cargo(words: &[String]) -> Result<(), String> {
             }
         }
     }
-    let is_the_program = own.first().is_some_and(|it| it == "run") && after(own, "--example").is_none();
+    let is_the_program =
+        own.first().is_some_and(|it| it == "run") && after(own, "--example").is_none();
     match after(words, "--") {
         Some(arguments) if is_the_program => ours(arguments),
         _ => Ok(()),
@@ -100,7 +109,12 @@ fn every_command_of_the_pages_can_be_typed() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("commands of the pages: {known:?}");
-    for (program, at_least) in [("cargo", 8), ("just", 10), ("kubectl", 60), ("kubevirt-wol", 15)] {
+    for (program, at_least) in [
+        ("cargo", 8),
+        ("just", 10),
+        ("kubectl", 60),
+        ("kubevirt-wol", 15),
+    ] {
         let found = known.get(program).copied().unwrap_or_default();
         assert!(found >= at_least, "only {found} of {program}");
     }
@@ -109,8 +123,9 @@ fn every_command_of_the_pages_can_be_typed() {
 /// Commands between backticks are mentions, of which arguments may be left out.
 #[test]
 fn what_the_pages_mention_exists() {
-    static MENTION: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"`(?:[A-Z_]+=\S+ )*(kubevirt-wol|just) ([a-z][^`]*)`").unwrap());
+    static MENTION: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"`(?:[A-Z_]+=\S+ )*(kubevirt-wol|just) ([a-z][^`]*)`").unwrap()
+    });
     let mut cli = Cli::command();
     cli.build();
     let recipes = recipes();
@@ -232,7 +247,9 @@ fn every_link_leads_somewhere_and_every_page_is_reached() {
             }
         }
     }
-    let lost = anchors.keys().filter(|page| page.starts_with("docs/") && !reached.contains(*page));
+    let lost = anchors
+        .keys()
+        .filter(|page| page.starts_with("docs/") && !reached.contains(*page));
     let lost: Vec<_> = lost.collect();
     assert!(lost.is_empty(), "no link from README.md leads to {lost:?}");
 }
@@ -243,7 +260,10 @@ fn commands_are_read_as_a_shell_reads_them() {
                 - text\n  ```console\n  $ one \\\n    two\n  printed\n  ```\n```yaml\nx: y\n```\n";
     let expected: Vec<Vec<Vec<&str>>> = vec![
         vec![vec!["just", "run", "a b"]],
-        vec![vec!["kubectl", "get", "-o", "x|y", "home/desktop"], vec!["grep", "z"]],
+        vec![
+            vec!["kubectl", "get", "-o", "x|y", "home/desktop"],
+            vec!["grep", "z"],
+        ],
         vec![vec!["ls"]],
         vec![vec!["one", "two"]],
     ];

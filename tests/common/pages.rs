@@ -13,7 +13,14 @@ pub struct Page {
 /// All pages that people read.
 pub fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
-    for folder in ["", "docs", "docs/runbooks", "fuzz", "deploy", "deploy/chart"] {
+    for folder in [
+        "",
+        "docs",
+        "docs/runbooks",
+        "fuzz",
+        "deploy",
+        "deploy/chart",
+    ] {
         let Ok(entries) = fs::read_dir(root().join(folder)) else {
             continue;
         };
@@ -21,7 +28,9 @@ pub fn pages() -> Vec<Page> {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let markdown = Path::new(&name).extension().is_some_and(|it| it == "md");
             if markdown {
-                let path = format!("{folder}/{name}").trim_start_matches('/').to_owned();
+                let path = format!("{folder}/{name}")
+                    .trim_start_matches('/')
+                    .to_owned();
                 let text = fs::read_to_string(root().join(&path)).unwrap();
                 pages.push(Page { path, text });
             }
@@ -77,7 +86,8 @@ pub type Pipeline = Vec<Vec<String>>;
 /// others. Where lines begin with `$ `, the others are what is printed.
 pub fn pipelines(text: &str) -> Vec<Pipeline> {
     let blocks = blocks(text).into_iter();
-    let blocks = blocks.filter(|(language, _)| ["sh", "console", "shell", "bash"].contains(language));
+    let blocks =
+        blocks.filter(|(language, _)| ["sh", "console", "shell", "bash"].contains(language));
     let mut all = Vec::new();
     for (_, lines) in blocks {
         let typed = lines.join("\n").replace("\\\n", " ");
@@ -173,7 +183,9 @@ fn filled(word: &str) -> String {
         filled += &rest[..begin];
         // What precedes it must end a word, too: not `macAddress`.
         let apart = !rest[..begin].ends_with(of_a_name) && !filled.ends_with(of_a_name);
-        filled += example.filter(|_| apart).map_or(name, |(_, example)| example);
+        filled += example
+            .filter(|_| apart)
+            .map_or(name, |(_, example)| example);
         rest = &rest[end..];
     }
     filled + rest

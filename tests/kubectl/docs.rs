@@ -114,7 +114,12 @@ fn fault(kubectl: &Kubectl, cluster: &Cluster, pipeline: &Pipeline) -> Option<St
         }
         let (succeeded, said) = run(kubectl, cluster, &harmless(words), &input);
         let verb = &*words[0];
-        let misunderstood = ["unknown flag", "unknown shorthand", "unknown command", "usage"];
+        let misunderstood = [
+            "unknown flag",
+            "unknown shorthand",
+            "unknown command",
+            "usage",
+        ];
         let wrong = match verb {
             verb if UNDERSTOOD.contains(&verb) => {
                 let said = said.to_lowercase();
@@ -157,7 +162,10 @@ async fn prepare(kubectl: &Kubectl, cluster: &Cluster) {
     cluster.kubevirt.add(&desktop).await;
     for (line, input) in [
         ("apply --server-side --force-conflicts -k deploy/base", ""),
-        ("wait --for=condition=Established crd/wolconfigs.wol.pillon.org", ""),
+        (
+            "wait --for=condition=Established crd/wolconfigs.wol.pillon.org",
+            "",
+        ),
         ("apply -f deploy/samples/wol_v1beta1_wolconfig.yaml", ""),
         ("apply -f -", AROUND),
     ] {

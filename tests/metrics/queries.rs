@@ -109,7 +109,9 @@ fn faults(query: &Query, exposed: &BTreeMap<String, Labels>) -> Vec<String> {
         let parts = ["_total", "_bucket", "_sum", "_count"];
         let counts = parts.iter().any(|part| name.ends_with(part));
         if counts != selector.get(3).is_some() {
-            faults.push(format!("{name} is to have a range if it counts, and only then"));
+            faults.push(format!(
+                "{name} is to have a range if it counts, and only then"
+            ));
         }
         let matchers = selector.get(2).map_or("", |it| it.as_str());
         for matcher in MATCHER.captures_iter(matchers) {
@@ -176,8 +178,16 @@ fn a_query_for_what_does_not_exist_is_noticed() {
         ("kubevirt_wol_wakes_total", "", true),
         ("rate(kubevirt_wol_open[5m])", "", true),
         ("kubevirt_wol_wakes[5m]", "", true),
-        ("kubevirt_wol_wakes_total{outcome=~\"started\"}[5m]", "", false),
-        ("kubevirt_wol_wakes_total{outcome=~\"started|begun\"}[5m]", "", true),
+        (
+            "kubevirt_wol_wakes_total{outcome=~\"started\"}[5m]",
+            "",
+            false,
+        ),
+        (
+            "kubevirt_wol_wakes_total{outcome=~\"started|begun\"}[5m]",
+            "",
+            true,
+        ),
         ("kubevirt_wol_wakes_total{node=\"n\"}[5m]", "", true),
         ("sum by (node) (kubevirt_wol_open)", "", true),
         ("sum by (pod) (kubevirt_wol_open)", "{{outcome}}", true),
@@ -209,7 +219,10 @@ fn every_alert_has_a_page_and_every_page_an_alert() {
         let text = text.unwrap_or_else(|error| panic!("{page}: {error}"));
         assert!(text.starts_with(&format!("# {name}\n")), "{page}");
         for heading in ["## What it means", "## How to look", "## What to do"] {
-            assert!(text.contains(&format!("\n{heading}\n")), "{page}: {heading}");
+            assert!(
+                text.contains(&format!("\n{heading}\n")),
+                "{page}: {heading}"
+            );
         }
         assert!(named.insert(format!("{name}.md")), "{name} is there twice");
     }
