@@ -108,7 +108,6 @@ fn every_command_of_the_pages_can_be_typed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    println!("commands of the pages: {known:?}");
     for (program, at_least) in [
         ("cargo", 8),
         ("just", 10),

@@ -108,11 +108,9 @@ fn split(line: &str) -> Vec<Pipeline> {
     let mut all = vec![vec![Vec::new()]];
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut letters = line.chars().peekable();
-    while let Some(letter) = letters.next() {
+    for letter in line.chars() {
         match (letter, quote) {
             (_, Some(open)) if letter == open => quote = None,
-            (_, Some(_)) => word.get_or_insert_default().push(letter),
             ('"' | '\'', None) => {
                 quote = Some(letter);
                 word.get_or_insert_default();
