@@ -8,6 +8,8 @@
 
 #[path = "manifests/chart.rs"]
 mod chart;
+#[path = "manifests/chart_cluster.rs"]
+mod chart_cluster;
 #[path = "manifests/cluster.rs"]
 mod cluster;
 mod common;
