@@ -31,6 +31,16 @@ fn one_file_has_all_of_the_base() {
 }
 
 #[test]
+fn the_image_has_the_version_and_the_user_that_the_manifests_name() {
+    let text = fs::read_to_string(project().join("Containerfile")).unwrap();
+    let version = concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"), "\n");
+    assert!(text.contains(version), "{version}");
+    let user = &pod::manager_pod()["securityContext"];
+    let user = format!("USER {}:{}\n", user["runAsUser"], user["runAsGroup"]);
+    assert!(text.contains(&user), "{user}");
+}
+
+#[test]
 fn openshift_lets_the_agents_in_and_nothing_that_is_privileged() {
     let Some(objects) = kustomized("deploy/overlays/openshift") else {
         return;
