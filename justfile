@@ -87,8 +87,8 @@ rules:
     promtool check rules target/rules/rules.yaml
     promtool test rules target/rules/rules_test.yaml
 
-# Write what deploy/ has of the code: the definition and the rights, for the base and for the chart, and
-# the base in one file.
+# The definition and the rights go into the base and into the chart, and the base into one file.
+# Write what deploy/ has of the code.
 manifests:
     cargo run --locked --quiet -- crd > deploy/base/crd.yaml
     cargo run --locked --quiet --example rbac > deploy/base/rbac.yaml

@@ -132,7 +132,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let mut tasks = Tasks::new(token.clone());
     let (registry, health) = (Arc::new(registry), (readiness, liveness));
     if let Some(address) = args.admin_bind {
-        let listener = admin::bind(address).await?;
+        let listener = admin::bind_beside(address)?;
         let (registry, health) = (registry.clone(), health.clone());
         let admin = admin::serve(listener, registry, health, token.clone());
         tasks.spawn("admin", admin);

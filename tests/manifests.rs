@@ -6,11 +6,21 @@
     reason = "a test that breaks has to fail"
 )]
 
+#[path = "manifests/chart.rs"]
+mod chart;
+#[path = "manifests/chart_cluster.rs"]
+mod chart_cluster;
 #[path = "manifests/cluster.rs"]
 mod cluster;
 mod common;
+#[path = "manifests/fitting.rs"]
+mod fitting;
+#[path = "manifests/overlays.rs"]
+mod overlays;
 #[path = "manifests/pod.rs"]
 mod pod;
+#[path = "manifests/rendered.rs"]
+mod rendered;
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
