@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "wake/restarts.rs"]
+mod restarts;
 #[path = "wake/scenarios.rs"]
 mod scenarios;
 
