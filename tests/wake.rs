@@ -9,6 +9,11 @@
 )]
 
 mod common;
+#[cfg(debug_assertions)]
+#[path = "wake/hooks.rs"]
+mod hooks;
+#[path = "wake/restarts.rs"]
+mod restarts;
 #[path = "wake/scenarios.rs"]
 mod scenarios;
 

@@ -70,6 +70,20 @@ impl Answered {
         }
     }
 
+    /// What it means while changes of the cluster do not reach us either: an API server that has just
+    /// come back knows no roles, and no tokens, for a moment.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        match self {
+            Self::Forbidden(why) => Self::Retry {
+                after: None,
+                why,
+                effective: false,
+            },
+            answer => answer,
+        }
+    }
+
     /// Its kind, for metrics.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
@@ -187,9 +201,11 @@ impl Starter {
     /// Reads a VM.
     pub async fn read(&self, key: &VmKey) -> Reread {
         let api = Api::<VirtualMachine>::namespaced(self.client.clone(), &key.namespace);
-        match tokio::time::timeout(self.timeout, api.get_opt(&key.name)).await {
-            Ok(Ok(Some(vm))) => Reread::Vm(Arc::new(vm.into())),
-            Ok(Ok(None)) => Reread::Gone,
+        match tokio::time::timeout(self.timeout, api.get(&key.name)).await {
+            Ok(Ok(vm)) => Reread::Vm(Arc::new(vm.into())),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 && names(&status.message) => {
+                Reread::Gone
+            }
             Ok(Err(error)) => Reread::Failed(format!(
                 "the virtual machine cannot be read: {}",
                 chain(&error)
@@ -197,6 +213,12 @@ impl Starter {
             Err(_) => Reread::Failed("the API server does not answer".into()),
         }
     }
+}
+
+/// Whether the text of a 404 says that the VM is missing, and not that nobody serves VMs: so is it,
+/// too, while an API server starts up.
+fn names(text: &str) -> bool {
+    text.contains("\" not found")
 }
 
 /// Reads the pause that a server asks for.
@@ -231,7 +253,7 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
         // not good: it is read anew from its file, where a fresh one may be on its way.
         401 if !is_object => Answered::Forbidden(why),
         403 => Answered::Forbidden(why),
-        404 if is_object && text.contains("\" not found") => Answered::Gone,
+        404 if is_object && names(text) => Answered::Gone,
         // Names no VM, in plain text most often: nobody serves this group.
         404 => Answered::ApiMissing {
             after: after.unwrap_or(crate::pace::of(API_MISSING_PAUSE)),

@@ -376,8 +376,9 @@ impl Waker {
                 }
             }
         }
-        let starter = self.tools.starter.clone();
+        let (starter, contact) = (self.tools.starter.clone(), self.tools.contact.clone());
         let called = Instant::now();
+        let before = contact.age(called.into_std());
         self.calls.spawn(async move {
             let uid = vm.uid.clone();
             match call {
@@ -387,6 +388,12 @@ impl Waker {
                         starter.start(&vm.key).await
                     } else {
                         starter.unpause(&vm.key).await
+                    };
+                    let after = contact.age(Instant::now().into_std());
+                    let answer = if (before + after).is_zero() {
+                        answer
+                    } else {
+                        answer.doubted()
                     };
                     Done::Called(call, uid, id, answer, called.elapsed())
                 }

@@ -37,6 +37,9 @@ const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 /// The longest wait where only a person can help.
 const PERSON_DELAY: Duration = Duration::from_secs(10);
 
+/// With another failure than before, no more of the earlier ones count.
+const FEW: u32 = 2;
+
 /// After so long without a failure the next one counts as the first.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -258,11 +261,15 @@ impl Retry {
     fn fail(&mut self, trouble: Trouble) -> bool {
         let before = self.last.replace((trouble, Instant::now()));
         let before = before.filter(|(_, at)| at.elapsed() < crate::pace::of(CALM));
+        let news = before.is_none_or(|(before, _)| before != trouble);
         if before.is_none() {
             self.failures = 0;
+        } else if news {
+            // A server that comes back refuses us for a moment, which is no matter for a person.
+            self.failures = self.failures.min(FEW);
         }
         self.failures += 1;
-        before.is_none_or(|(before, _)| before != trouble)
+        news
     }
 
     /// Takes note of a success, and tells of it where it is news.
