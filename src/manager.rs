@@ -240,10 +240,7 @@ impl Manager {
         let ends = (token.clone(), last.clone());
         self.leading.spawn(&mut tasks, followed, ends, heart);
         let last_wakes = self.last_wakes;
-        tasks.spawn(
-            "last wakes",
-            last_wakes.run(last, heart("last wakes")),
-        );
+        tasks.spawn("last wakes", last_wakes.run(last, heart("last wakes")));
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
         tasks.spawn(

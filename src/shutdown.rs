@@ -92,7 +92,9 @@ impl Tasks {
                 () = &mut late => return first.and(Err(self.late())),
             };
             let Some(ended) = ended else { return first };
-            let id = ended.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
+            let id = ended
+                .as_ref()
+                .map_or_else(|error| error.id(), |(id, _)| *id);
             let name = self.names.remove(&id).unwrap_or_default();
             let asked = self.token.is_cancelled();
             let result = match ended {
@@ -115,7 +117,10 @@ impl Tasks {
         let mut tasks: Vec<_> = self.names.values().map(String::as_str).collect();
         tasks.sort_unstable();
         let tasks = tasks.join(", ");
-        tracing::error!(tasks, "these tasks did not end in time; ending without them");
+        tracing::error!(
+            tasks,
+            "these tasks did not end in time; ending without them"
+        );
         anyhow!("not ended within {WITHIN:?} of being asked to: {tasks}")
     }
 }
