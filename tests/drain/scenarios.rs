@@ -174,6 +174,7 @@ pub(crate) async fn a_start_that_takes_longer_is_seen_to_its_end_by_the_manager_
     c.kubevirt.wait_for_status(NS, "desktop-1", "Running").await;
     // The agent, which was only told to keep it, brings it to the next one, where it starts nothing.
     let next = c.manager_at(manager.grpc, &[]);
+    next.ready().await;
     eventually("it is brought to the next one", async || {
         let outcome =
             |word| next.metric(&format!("kubevirt_wol_wakes_total{{outcome=\"{word}\"}}"));
