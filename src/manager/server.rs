@@ -8,6 +8,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     admin::{Gate, Heartbeat, Readiness},
     rpc::pb::{agent_service_server::AgentServiceServer, wol_service_server::WolServiceServer},
+    shutdown::DRAIN,
     tls::Slot,
 };
 
@@ -26,7 +27,7 @@ const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is looked at for `grpc.health.v1`.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 /// At the end, sessions are given this long. An agent that does not read is not told of the end.
-const LAST_SESSIONS: Duration = Duration::from_secs(11);
+const LAST_SESSIONS: Duration = DRAIN.saturating_add(Duration::from_secs(1));
 /// At the end, connections without a session are given this long.
 const LAST_STREAMS: Duration = Duration::from_millis(250);
 

@@ -240,6 +240,11 @@ impl Cluster {
         self.line.cut(cut);
     }
 
+    /// Has the line from the managers to the API server fall silent, without breaking, or mends it.
+    pub fn silence(&self, silent: bool) {
+        self.line.silence(silent);
+    }
+
     /// The API away and back again: nobody answers meanwhile.
     pub fn api_away(&self, away: bool) {
         match (&self.api, away) {

@@ -1,7 +1,8 @@
 //! A line between the program and an API server, which tests can cut and mend whichever server it
-//! is: connections break, and new ones are closed at once.
+//! is: connections break, and new ones are closed at once. Or it falls silent: connections stay and
+//! new ones are taken, but nothing gets through until it is mended.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use tokio::{
     io::copy_bidirectional,
@@ -10,10 +11,18 @@ use tokio::{
     task::JoinSet,
 };
 
+/// What becomes of what is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    Cut,
+    Silent,
+}
+
 /// A running line; dropping it cuts it for good.
 pub struct Line {
     address: SocketAddr,
-    cut: watch::Sender<bool>,
+    state: watch::Sender<State>,
     _tasks: JoinSet<()>,
 }
 
@@ -23,12 +32,12 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("loopback can be bound");
         let address = listener.local_addr().expect("it has an address");
-        let cut = watch::Sender::new(false);
+        let state = watch::Sender::new(State::Whole);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, Arc::new(cut.subscribe())));
+        tasks.spawn(accept(listener, server, Arc::new(state.subscribe())));
         Self {
             address,
-            cut,
+            state,
             _tasks: tasks,
         }
     }
@@ -40,23 +49,35 @@ impl Line {
 
     /// Cuts it, or mends it.
     pub fn cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
+        let state = if cut { State::Cut } else { State::Whole };
+        self.state.send_replace(state);
+    }
+
+    /// Has it fall silent, or mends it.
+    pub fn silence(&self, silent: bool) {
+        let state = if silent { State::Silent } else { State::Whole };
+        self.state.send_replace(state);
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, cut: Arc<watch::Receiver<bool>>) {
+async fn accept(listener: TcpListener, server: SocketAddr, state: Arc<watch::Receiver<State>>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
         while connections.try_join_next().is_some() {}
-        let mut cut = watch::Receiver::clone(&cut);
+        let mut state = watch::Receiver::clone(&state);
         connections.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = cut.wait_for(|cut| *cut) => {}
-                () = carry(client, server) => {}
+            let mut carried = pin!(carry(client, server));
+            loop {
+                let now = *state.borrow_and_update();
+                tokio::select! {
+                    biased;
+                    changed = state.changed() => if changed.is_err() { return },
+                    () = &mut carried, if now == State::Whole => return,
+                    () = std::future::ready(()), if now == State::Cut => return,
+                }
             }
         });
     }

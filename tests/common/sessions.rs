@@ -85,7 +85,9 @@ pub struct Record {
     pub sent: u64,
     /// Those with a final answer.
     pub settled: BTreeSet<u64>,
-    /// Why the session has ended.
+    /// Those that a manager asked to keep, for now.
+    pub deferred: BTreeSet<u64>,
+    /// Why the session has ended, or is about to.
     pub ended: Option<String>,
 }
 
@@ -171,17 +173,23 @@ async fn read(mut answers: Streaming<ManagerMessage>, record: Arc<Mutex<Record>>
     let ended = loop {
         match answers.message().await {
             Ok(Some(message)) => match message.body {
-                Some(FromManager::Ack(ack)) if ack.outcome() != Outcome::Deferred => {
+                Some(FromManager::Ack(ack)) if ack.outcome() == Outcome::Deferred => {
+                    lock(&record).deferred.insert(ack.seq);
+                }
+                Some(FromManager::Ack(ack)) => {
                     lock(&record).settled.insert(ack.seq);
                 }
-                Some(FromManager::GoAway(away)) => break format!("sent away: {}", away.reason),
+                // Answers may follow.
+                Some(FromManager::GoAway(away)) => {
+                    lock(&record).ended = Some(format!("sent away: {}", away.reason));
+                }
                 _ => {}
             },
             Ok(None) => break "closed by the manager".to_owned(),
             Err(status) => break status.to_string(),
         }
     };
-    lock(&record).ended = Some(ended);
+    lock(&record).ended.get_or_insert(ended);
 }
 
 /// Many sessions with one manager.

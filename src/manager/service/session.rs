@@ -42,7 +42,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether a late review has an answer.
 const LOOK: Duration = Duration::from_millis(250);
 /// A session that was sent away ends after this time at the latest.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = crate::shutdown::DRAIN;
 /// It ends as soon as every event is answered and the agent was silent for this time.
 const QUIET: Duration = Duration::from_millis(200);
 /// The agent comes back to this replica after a random time up to this.
