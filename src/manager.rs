@@ -94,7 +94,7 @@ const LISTS: [&str; 2] = ["the list of virtual machines", "the list of WolConfig
 pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<()> {
     // Said before anything is opened.
     Options::try_from(args.clone())?;
-    let grpc = TcpListener::bind(args.grpc_bind).await.with_context(|| {
+    let grpc = accept::listen(args.grpc_bind).with_context(|| {
         format!(
             "cannot listen on {} for agents; choose another address with --grpc-bind",
             args.grpc_bind
@@ -119,7 +119,7 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    let plaintext = transport::bind_plaintext(&options).await?;
+    let plaintext = transport::bind_plaintext(&options)?;
     let manager = Manager::new(&options, client, (grpc, plaintext), token)?;
     manager.run(admin).await
 }
