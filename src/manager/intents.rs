@@ -17,7 +17,7 @@ use std::{
 pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Intent, State};
 pub use steps::verdict;
-use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause};
+use steps::{DELETED, OVERRULED, OVERTAKEN, WAS_ON, WITHDRAWN, done, pause};
 
 use crate::{
     manager::{
@@ -38,6 +38,8 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 const BUSY: Duration = Duration::from_secs(2);
 /// A change of a VM hastens the next attempt, but no attempt follows another sooner than this.
 const BREATH: Duration = Duration::from_millis(200);
+/// Of two managers, one may notice a change so much later than the other.
+const SKEW: Duration = Duration::from_secs(2);
 /// Marks of settled wakes that are kept at most.
 const MAX_MARKS: usize = 16_384;
 
@@ -187,8 +189,19 @@ impl Intents {
             return Some((Outcome::Duplicate, message.into()));
         }
         if vm.on_since.is_some_and(|since| report.heard_at < since) {
-            let message = "the virtual machine went on after this packet was heard";
-            return Some((Outcome::AlreadyOn, message.into()));
+            return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
+        }
+        // Who deferred it saw the VM off, and may have seen it go off a little earlier than we.
+        let slack = if report.deferred {
+            SKEW
+        } else {
+            Duration::ZERO
+        };
+        if vm
+            .off_since
+            .is_some_and(|since| report.heard_at + slack < since)
+        {
+            return Some((Outcome::AlreadyOn, WAS_ON.into()));
         }
         let unpause = wake.unpause && vm.power == Power::Paused;
         verdict(vm.power).filter(|_| !unpause)
@@ -282,7 +295,7 @@ impl Intents {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
                     if !vm.is_older_than(&intent.vm) {
-                        intent.vm = vm;
+                        intent.vm = Arc::new(vm.with_past_of(&intent.vm));
                     }
                     intent.state = match intent.accepted {
                         Some(since) if now < since + CONFIRMED_WITHIN => State::Confirming {
@@ -341,13 +354,6 @@ impl Intents {
         }
     }
 
-    fn expire(&mut self, uid: &Arc<str>, now: Instant) {
-        if let Some(intent) = self.open.get(uid) {
-            let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, &why, now);
-        }
-    }
-
     /// Moves an intent by what its VM looks like now.
     fn judge(&mut self, uid: &Arc<str>, now: Instant) {
         let Some(intent) = self.open.get_mut(uid) else {
@@ -360,6 +366,12 @@ impl Intents {
                     self.settle(uid, Outcome::Started, done(deed), now);
                 }
                 _ => self.settle(uid, outcome, &message, now),
+            };
+        }
+        if intent.is_overtaken() {
+            return match intent.deed() {
+                Some(deed) => self.settle(uid, Outcome::Started, done(deed), now),
+                None => self.settle(uid, Outcome::AlreadyOn, OVERTAKEN, now),
             };
         }
         let stopping = intent.vm.power == Power::Stopping;

@@ -46,6 +46,7 @@ pub(crate) fn vm(name: &str, power: Power) -> Arc<Vm> {
         power,
         running: power == Power::On,
         on_since: None,
+        off_since: None,
     })
 }
 
@@ -77,6 +78,8 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<Waiting>,
     /// Whether packets may unpause VMs.
     pub(crate) unpause: bool,
+    /// Whether what is reported was deferred before.
+    pub(crate) deferred: bool,
     reported: u64,
     replies: mpsc::Sender<(u64, Answer)>,
     inbox: mpsc::Receiver<(u64, Answer)>,
@@ -93,6 +96,7 @@ impl World {
             settled: Vec::new(),
             waiting: Vec::new(),
             unpause: false,
+            deferred: false,
             reported: 0,
             replies,
             inbox,
@@ -110,7 +114,7 @@ impl World {
             node: "node-3".into(),
             wake: wake(),
             heard_at: self.now - age,
-            deferred: false,
+            deferred: self.deferred,
             reply: Reply::new(self.reported, self.replies.clone()),
         };
         let wake = Wakeable {
