@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -17,18 +17,20 @@ use futures::Stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A message that an agent has not taken after this time never will be.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// A session that has had something to say for so long, and was not asked for it, never will be.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// The sessions, and since when each has had something in hand for its agent.
+/// The sessions, and since when each waits to be asked for what it has to say.
 #[derive(Debug, Default)]
 pub struct Readers(Mutex<(u64, HashMap<u64, Arc<Reader>>)>);
 
 /// Whether one agent reads.
 #[derive(Debug)]
 pub struct Reader {
-    /// When it was handed the last message; none once the transport asks for the next.
-    handed: Mutex<Option<Instant>>,
+    /// Since when there is something to do for the session; none while the transport has asked it.
+    waits: Mutex<Option<Instant>>,
+    /// Who polls the session.
+    transport: Mutex<Option<Waker>>,
     /// Cuts the connection.
     cut: CancellationToken,
     late: AtomicBool,
@@ -39,7 +41,8 @@ impl Readers {
     #[must_use]
     pub fn add(self: &Arc<Self>, cut: CancellationToken) -> Reading {
         let reader = Arc::new(Reader {
-            handed: Mutex::default(),
+            waits: Mutex::default(),
+            transport: Mutex::default(),
             cut,
             late: AtomicBool::new(false),
         });
@@ -54,12 +57,12 @@ impl Readers {
         }
     }
 
-    /// Cuts the connections of those that have not taken a message for too long.
+    /// Cuts the connections of those that have waited for too long.
     pub fn cut_late(&self) {
         let now = Instant::now();
         for reader in self.lock().1.values() {
-            let handed = *reader.handed();
-            if handed.is_some_and(|at| now.saturating_duration_since(at) > TAKEN_WITHIN) {
+            let waits = *reader.waits();
+            if waits.is_some_and(|since| now.saturating_duration_since(since) > ASKED_WITHIN) {
                 reader.late.store(true, Ordering::Relaxed);
                 reader.cut.cancel();
             }
@@ -72,8 +75,25 @@ impl Readers {
 }
 
 impl Reader {
-    fn handed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waits(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn transport(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.transport
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What wakes the session wakes the transport, which asks it unless the agent does not read.
+impl Wake for Reader {
+    fn wake(self: Arc<Self>) {
+        self.waits().get_or_insert_with(Instant::now);
+        let transport = self.transport().clone();
+        if let Some(transport) = transport {
+            transport.wake();
+        }
     }
 }
 
@@ -108,6 +128,7 @@ impl Tap {
     pub fn over<S: Stream>(self, messages: S) -> Taken<S> {
         Taken {
             messages: Box::pin(messages),
+            waker: self.0.clone().into(),
             reader: self.0,
         }
     }
@@ -119,9 +140,10 @@ impl Drop for Reading {
     }
 }
 
-/// The messages of a session, of which is known when each is taken.
+/// The messages of a session, of which is known whether somebody asks for them.
 pub struct Taken<S> {
     messages: Pin<Box<S>>,
+    waker: Waker,
     reader: Arc<Reader>,
 }
 
@@ -129,10 +151,17 @@ impl<S: Stream> Stream for Taken<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        *self.reader.handed() = None;
-        let next = self.messages.as_mut().poll_next(context);
+        let Self {
+            messages,
+            waker,
+            reader,
+        } = &mut *self;
+        *reader.waits() = None;
+        let transport = Some(context.waker().clone());
+        *reader.transport() = transport;
+        let next = messages.as_mut().poll_next(&mut Context::from_waker(waker));
         if let Poll::Ready(Some(_)) = &next {
-            *self.reader.handed() = Some(Instant::now());
+            reader.waits().get_or_insert_with(Instant::now);
         }
         next
     }
@@ -140,37 +169,39 @@ impl<S: Stream> Stream for Taken<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures::{StreamExt as _, stream};
+    use futures::StreamExt as _;
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_who_does_not_take_what_is_in_hand_is_late() {
+    async fn only_who_is_not_asked_for_what_it_has_to_say_is_late() {
         let readers = Arc::new(Readers::default());
-        let (cuts, mut messages): (Vec<_>, Vec<_>) = (0..2)
-            .map(|_| {
-                let cut = CancellationToken::new();
-                let reading = readers.add(cut.clone());
-                let messages = reading
-                    .tap()
-                    .over(stream::iter(0..2).chain(stream::pending()));
-                (cut, (reading, messages))
-            })
-            .unzip();
-        for (_, messages) in &mut messages {
-            messages.next().await;
+        let session = || {
+            let (cut, (sender, messages)) = (CancellationToken::new(), mpsc::channel(8));
+            let reading = readers.add(cut.clone());
+            let messages = reading.tap().over(ReceiverStream::new(messages));
+            (cut, reading, sender, messages)
+        };
+        let (mut idle, mut told, mut woken) = (session(), session(), session());
+        for (_, _, sender, messages) in [&mut idle, &mut told, &mut woken] {
+            sender.send(1).await.unwrap();
+            assert_eq!(messages.next().await, Some(1));
         }
-        // The first takes all there is, and then waits, as a session without news does.
-        messages[0].1.next().await;
-        assert!(futures::poll!(messages[0].1.next()).is_pending());
-        tokio::time::advance(TAKEN_WITHIN).await;
+        // One is asked for the next and has none; one is asked, and then has one; one is not asked.
+        assert!(futures::poll!(idle.3.next()).is_pending());
+        assert!(futures::poll!(woken.3.next()).is_pending());
+        woken.2.send(2).await.unwrap();
+        let cut = || [&idle, &told, &woken].map(|one| one.0.is_cancelled());
+        tokio::time::advance(ASKED_WITHIN).await;
         readers.cut_late();
-        assert!(!cuts[1].is_cancelled());
+        assert_eq!(cut(), [false; 3]);
         tokio::time::advance(Duration::from_millis(1)).await;
         readers.cut_late();
-        assert!(!cuts[0].is_cancelled() && !messages[0].0.is_late());
-        assert!(cuts[1].is_cancelled() && messages[1].0.is_late());
-        drop(messages);
+        assert_eq!(cut(), [false, true, true]);
+        assert!(!idle.1.is_late() && told.1.is_late() && woken.1.is_late());
+        drop((idle, told, woken));
         assert!(readers.lock().1.is_empty());
     }
 }

@@ -89,7 +89,9 @@ async fn connected(manager: &Manager) {
 }
 
 fn wakes(manager: &Manager, outcome: &str) -> f64 {
-    manager.metric(&format!(r#"kubevirt_wol_wakes_total{{outcome="{outcome}"}}"#))
+    manager.metric(&format!(
+        r#"kubevirt_wol_wakes_total{{outcome="{outcome}"}}"#
+    ))
 }
 
 /// Calls to start that a manager made.

@@ -88,7 +88,11 @@ pub(crate) async fn a_wake_heard_while_the_vm_was_on_does_not_start_it_after_its
     let late = agent.aged(MAC, heard.elapsed()).await;
     assert_eq!(agent.outcome(late).await, Outcome::AlreadyOn);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(c.kubevirt.boots(NS, NAME), 1, "its owner has just stopped it");
+    assert_eq!(
+        c.kubevirt.boots(NS, NAME),
+        1,
+        "its owner has just stopped it"
+    );
     // One who came later has not seen that, and has only the age to go by.
     let fresh = c.manager(&[INSECURE, "--replica-id", "manager-c"]).await;
     knows_all(&fresh).await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{
-    MAC, NAME, NS, World, calls, cluster, connected, eventually, keep_stopping, knows_all, managers, names,
-    waits, wakes, world,
+    MAC, NAME, NS, World, calls, cluster, connected, eventually, keep_stopping, knows_all,
+    managers, names, waits, wakes, world,
 };
 use crate::common::{
     cluster::{Cluster, send},
@@ -59,6 +59,8 @@ pub(crate) async fn a_manager_killed_after_its_start_and_before_its_answer_costs
     .await;
     c.kubevirt.fault(None);
     c.kubevirt.stop_controller(false);
+    // It looks at the VM again.
+    c.kubevirt.release(NS, NAME);
     started_once(c).await;
     assert!(calls(&other) < 0.5, "it saw that this was done");
 }
@@ -124,7 +126,10 @@ pub(crate) async fn a_way_that_falls_silent_costs_less_than_five_seconds(c: &Clu
     line.silence(true);
     let sent = Instant::now();
     agent.hears(MAC);
-    eventually("the other one starts it", async || calls(&managers[1]) > 0.5).await;
+    eventually("the other one starts it", async || {
+        calls(&managers[1]) > 0.5
+    })
+    .await;
     let late = sent.elapsed();
     assert!(late < Duration::from_secs(5), "after {late:?}");
     started_once(c).await;
@@ -158,7 +163,11 @@ pub(crate) async fn a_flood_while_no_manager_is_there_does_not_cost_the_wake_of_
     // More strangers than there is room for, at the rate that one sender may have.
     for number in 0..3_000_u32 {
         let [_, _, high, low] = number.to_be_bytes();
-        send("127.0.0.1", port, &format!("02:99:00:00:{high:02x}:{low:02x}"));
+        send(
+            "127.0.0.1",
+            port,
+            &format!("02:99:00:00:{high:02x}:{low:02x}"),
+        );
         if number % 100 == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
