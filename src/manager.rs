@@ -24,6 +24,7 @@ pub mod passwords;
 pub mod peer;
 pub mod pulse;
 pub mod quota;
+pub mod readers;
 pub mod reconcile;
 pub mod report;
 pub mod rights;
@@ -69,7 +70,6 @@ use leading::{Leading, Others};
 use legacy::Legacy;
 use metrics::{Metrics, TransportMetrics};
 use options::{Options, Protection};
-use pulse::Pulse;
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
@@ -180,7 +180,7 @@ impl Manager {
             reports,
             sessions: Sessions::new(metrics.clone()),
             metrics,
-            pulse: Pulse::new(),
+            pulse: watch.pulse.clone(),
             token: token.clone(),
         };
         let last_wakes =
@@ -314,6 +314,7 @@ fn tools(
     Tools {
         directory: watch.directory.clone(),
         contact: watch.contact.clone(),
+        pulse: watch.pulse.clone(),
         starter: Starter::new(watch.client.clone(), options.start_timeout),
         events: events.clone(),
         journal: Arc::default(),

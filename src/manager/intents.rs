@@ -18,7 +18,7 @@ use std::{
 pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Hasten, Intent, State};
 pub use steps::verdict;
-use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause};
+use steps::{DELETED, OVERRULED, OVERTAKEN, WAS_ON, WITHDRAWN, done, pause};
 
 use crate::{
     manager::{
@@ -44,6 +44,8 @@ const BREATH: Duration = Duration::from_millis(200);
 /// Who could not read a VM tries on after this time at the latest: it may have cost the whole timeout
 /// of a call to find that out.
 const UNREAD: Duration = Duration::from_secs(2);
+/// Of two managers, one may notice a change so much later than the other.
+const SKEW: Duration = Duration::from_secs(2);
 /// Marks of settled wakes that are kept at most.
 const MAX_MARKS: usize = 16_384;
 
@@ -195,10 +197,19 @@ impl Intents {
             let message = "a repeat of a wake that was settled moments ago";
             return Some((Outcome::Duplicate, message.into()));
         }
-        let went_on = vm.on_since.filter(|_| !sabotage::is(Mechanism::Age));
-        if went_on.is_some_and(|since| report.heard_at < since) {
-            let message = "the virtual machine went on after this packet was heard";
-            return Some((Outcome::AlreadyOn, message.into()));
+        let knows = !sabotage::is(Mechanism::Age);
+        if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
+            return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
+        }
+        // Who deferred it saw the VM off, and may have seen it go off a little earlier than we.
+        let slack = if report.deferred {
+            pace::of(SKEW)
+        } else {
+            Duration::ZERO
+        };
+        let heard_at = report.heard_at + slack;
+        if knows && vm.off_since.is_some_and(|since| heard_at < since) {
+            return Some((Outcome::AlreadyOn, WAS_ON.into()));
         }
         let unpause = wake.unpause && vm.power == Power::Paused;
         verdict(vm.power).filter(|_| !unpause)
@@ -298,7 +309,7 @@ impl Intents {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
                     if !vm.is_older_than(&intent.vm) {
-                        intent.vm = vm;
+                        intent.vm = Arc::new(vm.with_past_of(&intent.vm));
                     }
                     intent.state = match intent.accepted {
                         Some(since) if now < since + pace::of(CONFIRMED_WITHIN) => {
@@ -354,13 +365,6 @@ impl Intents {
         }
     }
 
-    fn expire(&mut self, uid: &Arc<str>, now: Instant) {
-        if let Some(intent) = self.open.get(uid) {
-            let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, &why, now);
-        }
-    }
-
     /// Moves an intent by what its VM looks like now.
     pub(super) fn judge(&mut self, uid: &Arc<str>, now: Instant) {
         let Some(intent) = self.open.get_mut(uid) else {
@@ -373,6 +377,12 @@ impl Intents {
                     self.settle(uid, Outcome::Started, done(deed), now);
                 }
                 _ => self.settle(uid, outcome, &message, now),
+            };
+        }
+        if intent.is_overtaken() {
+            return match intent.deed() {
+                Some(deed) => self.settle(uid, Outcome::Started, done(deed), now),
+                None => self.settle(uid, Outcome::AlreadyOn, OVERTAKEN, now),
             };
         }
         let stopping = intent.vm.power == Power::Stopping;

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::metrics::Metrics;
+use super::{metrics::Metrics, readers::Readers};
 
 /// Sessions at most, those that have not said hello yet included: twice the nodes of the largest
 /// cluster, as the old and the new agent of a node overlap.
@@ -79,6 +79,8 @@ impl fmt::Display for Trouble {
 pub struct Sessions {
     places: Arc<Semaphore>,
     roll: Mutex<Roll>,
+    /// Whether their agents read.
+    readers: Arc<Readers>,
     /// Told of each change.
     changed: watch::Sender<()>,
     metrics: Metrics,
@@ -164,6 +166,7 @@ impl Sessions {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(MAX_SESSIONS as usize)),
             roll: Mutex::default(),
+            readers: Arc::default(),
             changed: watch::Sender::default(),
             metrics,
         })
@@ -189,6 +192,12 @@ impl Sessions {
             node: node.map(|node| (self.clone(), node.clone())),
             _permit: permit,
         })
+    }
+
+    /// Whether their agents read.
+    #[must_use]
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 
     /// Waits until every session is over.

@@ -4,6 +4,7 @@ mod boots;
 mod changes;
 mod front;
 mod journal;
+mod stillness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::{
         intents::{Action, Admission, Call, Intents, Limits, Settled},
         last_wake::LastWakes,
         metrics::{Metrics, Stage, Verdict},
+        pulse::Pulse,
         report::Wakeable,
         start::{Answered, Reread, Starter},
         vm::{Power, Vm},
@@ -59,6 +61,8 @@ pub struct Tools {
     pub directory: Arc<Directory>,
     /// How old the directory is.
     pub contact: Contact,
+    /// Whether the process stood still.
+    pub pulse: Arc<Pulse>,
     /// Who calls KubeVirt.
     pub starter: Starter,
     /// Who tells the owners of VMs.
@@ -80,6 +84,8 @@ pub struct Waker {
     changes: Arc<Changes>,
     calls: JoinSet<Done>,
     forbidden: watch::Sender<Option<String>>,
+    /// How often the process has stood still, as far as the intents know.
+    gaps: u64,
 }
 
 /// A call that has ended.
@@ -95,6 +101,7 @@ impl Waker {
     pub fn new(limits: Limits, tools: Tools) -> (Self, mpsc::Sender<Wakeable>) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waker = Self {
+            gaps: tools.pulse.gaps(),
             tools,
             intents: Intents::new(limits, fastrand::u64(..)),
             boots: Boots::default(),
@@ -282,6 +289,7 @@ impl Waker {
     }
 
     fn perform(&mut self) {
+        self.heed_pulse();
         loop {
             let actions = self.intents.take_actions();
             if actions.is_empty() {

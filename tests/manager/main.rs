@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::unchecked_time_subtraction,
+    unreachable_pub,
     reason = "a test bed that breaks has to fail the test"
 )]
 
@@ -17,8 +18,12 @@ mod intents_ends;
 mod intents_model;
 mod intents_states;
 mod legacy;
+mod overtaken;
+#[path = "../common/raw.rs"]
+mod raw;
 mod room;
 mod service;
+mod skew;
 mod start;
 mod unpause;
 mod wakeable;

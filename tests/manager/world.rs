@@ -46,6 +46,7 @@ pub(crate) fn vm(name: &str, power: Power) -> Arc<Vm> {
         power,
         running: power == Power::On,
         on_since: None,
+        off_since: None,
     })
 }
 
@@ -78,6 +79,8 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<Waiting>,
     /// Whether packets may unpause VMs.
     pub(crate) unpause: bool,
+    /// Whether what is reported was deferred before.
+    pub(crate) deferred: bool,
     reported: u64,
     replies: mpsc::Sender<(u64, Answer)>,
     inbox: Arc<Mutex<mpsc::Receiver<(u64, Answer)>>>,
@@ -94,6 +97,7 @@ impl World {
             settled: Vec::new(),
             waiting: Vec::new(),
             unpause: false,
+            deferred: false,
             reported: 0,
             replies,
             inbox: Arc::new(Mutex::new(inbox)),
@@ -111,7 +115,7 @@ impl World {
             node: "node-3".into(),
             wake: wake(),
             heard_at: self.now - age,
-            deferred: false,
+            deferred: self.deferred,
             reply: Reply::new(self.reported, self.replies.clone()),
         };
         let wake = Wakeable {

@@ -135,6 +135,13 @@ impl Intent {
         then != now && (then, now) != (RunStrategy::Halted, RunStrategy::Always)
     }
 
+    /// Whether the VM went on after the youngest packet was heard, be it off again: then the wake has had
+    /// its effect.
+    pub(super) fn is_overtaken(&self) -> bool {
+        let on_since = self.vm.on_since;
+        on_since.is_some_and(|since| self.last_heard < since)
+    }
+
     /// What would have the VM on: a paused one need not be started.
     pub(super) fn wanted(&self) -> Call {
         match self.vm.power {

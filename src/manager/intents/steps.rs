@@ -1,6 +1,7 @@
 //! Owns the small steps that move an intent: queueing its calls, backing off, settling.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -60,6 +61,16 @@ pub(super) const DELETED: &str = "the virtual machine was deleted";
 pub(super) const OVERRULED: &str =
     "its runStrategy was changed while the wake waited; another packet starts it";
 
+/// Why a wake ends whose VM went on by somebody else, and may be off again.
+pub(super) const OVERTAKEN: &str = "the virtual machine went on after this packet was heard";
+
+/// Why a wake ends whose VM was on when it was heard.
+pub(super) const WAS_ON: &str =
+    "the virtual machine was on when this packet was heard, and went off since";
+
+/// What those are told who have to report once more.
+const STOOD_STILL: &str = "this manager stood still for a while";
+
 /// Why a wake ends that would not be taken any more.
 pub(super) const WITHDRAWN: &str = "while the wake waited, the WolConfigs, the labels or the \
      addresses changed, so that the packet may not wake it any more";
@@ -104,6 +115,13 @@ impl Intents {
         let (_, uid) = self.starts.first_key_value()?;
         let call = self.open.get(uid).map_or(Call::Start, Intent::wanted);
         Some((uid.clone(), call))
+    }
+
+    pub(super) fn expire(&mut self, uid: &Arc<str>, now: Instant) {
+        if let Some(intent) = self.open.get(uid) {
+            let why = format!("could not be started in time: {}", intent.why);
+            self.settle(uid, Outcome::Expired, &why, now);
+        }
     }
 
     fn is_stale(&self, uid: &str, now: Instant) -> bool {
@@ -247,7 +265,50 @@ impl Intents {
         self.due.insert((due, uid.clone()));
     }
 
-    /// Ends an intent: tells everybody who reported it, and marks the VM where it is on.
+    /// The process stood still, so that what it knows of VMs may be of before: nothing is called on that.
+    /// Whoever still waits for an answer reports again, here or elsewhere; only starts that are on their
+    /// way go on. To be told before the actions are taken; names the VMs that nobody waits for any more.
+    pub fn stood_still(&mut self) -> Vec<Arc<str>> {
+        let unmade = |action: &mut Action| matches!(action, Action::Call(..));
+        let unmade: Vec<Action> = self.actions.extract_if(.., unmade).collect();
+        self.under_way = self.under_way.saturating_sub(unmade.len());
+        let unmade = unmade.iter().filter_map(|action| match action {
+            Action::Call(_, _, vm) => Some(&*vm.uid),
+            _ => None,
+        });
+        let unmade: HashSet<&str> = unmade.collect();
+        let goes_on = |intent: &Intent| {
+            let State::Calling { call, .. } = intent.state else {
+                return false;
+            };
+            call != Call::Read && !unmade.contains(&*intent.vm.uid)
+        };
+        let left = self.open.iter().filter(|(_, intent)| !goes_on(intent));
+        let left: Vec<Arc<str>> = left.map(|(uid, _)| uid.clone()).collect();
+        for uid in &left {
+            self.leave(uid);
+        }
+        left
+    }
+
+    /// Ends an intent without settling it: those who reported it report it again.
+    fn leave(&mut self, uid: &str) {
+        self.unqueue(uid, State::Stopping);
+        let Some(intent) = self.open.remove(uid) else {
+            return;
+        };
+        if let Some(timer) = intent.timer {
+            self.due.remove(&(timer, uid.into()));
+        }
+        self.reporters -= intent.reporters();
+        for reply in intent.into_reporters() {
+            let answer = Answer::Deferred(BUSY, STOOD_STILL.into());
+            self.actions.push(Action::Answer(reply, answer));
+        }
+    }
+
+    /// Ends an intent: tells everybody who reported it, and marks the VM where this started it. What
+    /// came to nothing, or to nothing new, leaves no mark: the next packet counts.
     pub(super) fn settle(&mut self, uid: &Arc<str>, outcome: Outcome, message: &str, now: Instant) {
         let deed = self.open.get(uid).and_then(Intent::deed);
         self.unqueue(uid, State::Stopping);
@@ -258,7 +319,7 @@ impl Intents {
         if let Some(timer) = intent.timer {
             self.due.remove(&(timer, uid.clone()));
         }
-        if matches!(outcome, Outcome::Started | Outcome::AlreadyOn) {
+        if outcome == Outcome::Started {
             self.marks.set(uid, intent.first.heard_at, now);
         }
         self.reporters -= intent.reporters();

@@ -26,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(40);
 /// At whatever pace, as watches have whole seconds.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(3);
 
+/// What a new watch brings within this time may have happened before it began.
+const BACKLOG: Duration = Duration::from_secs(2);
+
 /// The server begins its answer to a list or a watch within this time, after which it gives up on
 /// most requests itself, or has hung.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -55,12 +58,22 @@ struct Link {
     /// False before the first list and from a failure to what mends it.
     connected: bool,
     manners: Manners,
+    /// Between which two moments changes may have been missed the last time.
+    gap: Option<(Instant, Instant)>,
 }
 
 impl Link {
     fn quiet(&self, now: Instant) -> Duration {
         let last = self.answered.map_or(self.last, |at| at.max(self.last));
         now.saturating_duration_since(last)
+    }
+
+    /// Notes that there is contact.
+    fn connect(&mut self, now: Instant) {
+        if !self.connected {
+            self.gap = Some((self.last, now));
+            self.connected = true;
+        }
     }
 
     fn is_connected(&self, now: Instant) -> bool {
@@ -85,6 +98,7 @@ impl Contact {
             answered: None,
             connected: false,
             manners: Manners::default(),
+            gap: None,
         };
         Self {
             links: Arc::new(Mutex::new([link; 3])),
@@ -117,6 +131,19 @@ impl Contact {
         self.connect(what, now, |link| link.last = now);
     }
 
+    /// When a change that is noticed now happened at the earliest: now, but for the backlog of a time in
+    /// which changes could not be seen.
+    pub(super) fn earliest(&self, what: Watched, now: Instant) -> Instant {
+        let link = self.links()[what as usize];
+        if !link.connected {
+            return link.last;
+        }
+        let gap = link.gap;
+        let backlog =
+            gap.filter(|(_, end)| now.saturating_duration_since(*end) < crate::pace::of(BACKLOG));
+        backlog.map_or(now, |(begin, _)| begin)
+    }
+
     /// A watch has begun.
     fn answered(&self, what: Watched, now: Instant) {
         self.connect(what, now, |link| {
@@ -128,8 +155,8 @@ impl Contact {
     fn connect(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link)) {
         let link = &mut self.links()[what as usize];
         let was = link.is_connected(now);
+        link.connect(now);
         note(link);
-        link.connected = true;
         if !was {
             self.returned.notify_one();
         }
@@ -305,6 +332,26 @@ mod tests {
         assert_eq!(contact.age(start + 10 * SECOND), 9 * SECOND);
         contact.made(Watched::WolConfigs, start + 11 * SECOND);
         assert_eq!(contact.age(start + 12 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_backlog_of_an_outage_may_be_as_old_as_the_outage() {
+        let start = Instant::now();
+        let (contact, what) = (watching(start), Watched::VirtualMachines);
+        let at = |seconds| start + seconds * SECOND;
+        assert_eq!(contact.earliest(what, at(7)), at(7));
+        contact.made(what, at(8));
+        contact.lost(what, false);
+        assert_eq!(
+            contact.earliest(what, at(15)),
+            at(8),
+            "in the list that follows"
+        );
+        contact.answered(what, at(20));
+        assert_eq!(contact.earliest(what, at(21)), at(8));
+        assert_eq!(contact.earliest(what, at(22)), at(22));
+        contact.answered(what, at(50));
+        assert_eq!(contact.earliest(what, at(50)), at(50), "nothing was missed");
     }
 
     #[test]
