@@ -183,7 +183,7 @@ async fn sessions(
 /// Waits until the sockets are closed and everything they heard is in a manager's hands.
 async fn flush(intake: &Intake, heard_all: CancellationToken) {
     heard_all.cancelled().await;
-    let patience = Instant::now() + FLUSH_TIMEOUT;
+    let patience = Instant::now() + crate::pace::of(FLUSH_TIMEOUT);
     let flushed = intake.flushed(patience.into_std());
     if tokio::time::timeout_at(patience, flushed).await.is_err() {
         let wakes = intake.metrics().unsettled.get();

@@ -6,6 +6,7 @@
 )]
 
 mod authority;
+mod hooks;
 mod installation;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -13,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-pub use self::{authority::AuthorityArgs, installation::Installation};
+pub use self::{authority::AuthorityArgs, hooks::HookArgs, installation::Installation};
 use crate::telemetry::LogFormat;
 pub use crate::{check::CheckArgs, explain::ExplainArgs, send::SendArgs};
 
@@ -49,6 +50,9 @@ pub struct Cli {
         value_name = "FILTER"
     )]
     pub log: String,
+    /// What only tests set.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 /// What the program can do.

@@ -65,10 +65,12 @@ pub mod frame;
 pub mod kubevirt;
 pub mod mac;
 pub mod manager;
+pub mod pace;
 pub mod packet;
 pub mod password;
 pub mod probe;
 pub mod rpc;
+pub mod sabotage;
 pub mod send;
 pub mod settings;
 pub mod shares;
@@ -125,6 +127,7 @@ where
 
 fn execute(cli: cli::Cli) -> anyhow::Result<()> {
     telemetry::init(cli.log_format, &cli.log)?;
+    cli.hooks.apply();
     // An error means that somebody installed one before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {

@@ -50,8 +50,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             udp_ports: Self::DEFAULT_PORTS.into(),
-            dedup_window: Duration::from_secs(2),
-            event_ttl: Duration::from_secs(30),
+            dedup_window: crate::pace::of(Duration::from_secs(2)),
+            event_ttl: crate::pace::of(Duration::from_secs(30)),
             filters: vec![SourceFilter::default()],
             rates: Rates::default(),
         }

@@ -212,3 +212,49 @@ fn an_address_that_is_taken_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
 }
+
+#[test]
+fn what_only_tests_set_is_shown_to_nobody() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli.get_subcommands_mut() {
+        for help in [command.render_help(), command.render_long_help()] {
+            let help = help.to_string().to_lowercase();
+            for hidden in ["time-scale", "time_scale", "sabotage"] {
+                assert!(!help.contains(hidden), "{help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_tests_set_is_refused_where_it_makes_no_sense_and_says_what_does() {
+    for (args, told) in [
+        (["--time-scale", "0"], "from 1 to 100"),
+        (["--time-scale", "fast"], "from 1 to 100"),
+        (["--sabotage", "all"], "replay, dedup, ttl, age"),
+    ] {
+        let output = run(&[&["crd"][..], &args].concat());
+        let words = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {words}");
+        assert!(words.contains(told), "{args:?}: {words}");
+    }
+    let well = run(&["crd", "--time-scale", "10", "--sabotage", "ttl,age"]);
+    assert_eq!(well.status.code(), Some(0), "{}", stderr(&well));
+    let words = String::from_utf8(well.stdout).unwrap();
+    assert!(words.contains("kind: CustomResourceDefinition"), "{words}");
+}
+
+#[test]
+fn options_that_are_times_pass_at_the_pace_that_tests_set() {
+    let times = "--ca-lifetime 1500s --ca-publish-wait 15s --leaf-lifetime 15s";
+    let manager: Vec<&str> = ["manager", "--insecure"]
+        .into_iter()
+        .chain(times.split_whitespace())
+        .collect();
+    let usual = run(&manager);
+    assert_eq!(usual.status.code(), Some(1), "{}", stderr(&usual));
+    let fast = run(&[&manager[..], &["--time-scale", "10"]].concat());
+    assert_eq!(fast.status.code(), Some(2), "{}", stderr(&fast));
+    assert!(stderr(&fast).contains("--leaf-lifetime must be at least 2s"));
+}

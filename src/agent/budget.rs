@@ -9,7 +9,9 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use crate::{mac::MacAddr, settings::Rates, shares::Shares, throttle::Throttle, wake::Origin};
+use crate::{
+    mac::MacAddr, pace, settings::Rates, shares::Shares, throttle::Throttle, wake::Origin,
+};
 
 /// Senders, and targets, whose shares are remembered at most.
 const REMEMBERED: usize = 4_096;
@@ -87,9 +89,9 @@ impl Budget {
         Self {
             sources: Shares::new(Throttle::new(rates.source, burst(rates.source)), REMEMBERED),
             agent: Throttle::new(rates.agent, burst(rates.agent)),
-            quiet: Shares::new(Throttle::new(QUIET.0, QUIET.1), REMEMBERED),
+            quiet: Shares::new(Throttle::new(pace::rate(QUIET.0), QUIET.1), REMEMBERED),
             all_quiet: Throttle::new(ALL_QUIET.0, ALL_QUIET.1),
-            targets: Shares::new(Throttle::new(TARGET.0, TARGET.1), REMEMBERED),
+            targets: Shares::new(Throttle::new(pace::rate(TARGET.0), TARGET.1), REMEMBERED),
             reserve: Throttle::new(RESERVE.0, RESERVE.1),
             rates,
         }

@@ -36,6 +36,7 @@ use fate::Kept;
 use crate::{
     UsageError,
     cli::AgentArgs,
+    pace,
     tls::{self, FileError},
 };
 
@@ -94,9 +95,9 @@ impl Target {
         // What tonic is to dial: were it https, tonic would want to encrypt by itself.
         let endpoint = Endpoint::from_static("http://manager")
             .origin(uri.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE.0)
-            .keep_alive_timeout(KEEPALIVE.1)
+            .connect_timeout(pace::of(CONNECT_TIMEOUT))
+            .http2_keep_alive_interval(pace::of(KEEPALIVE.0))
+            .keep_alive_timeout(pace::of(KEEPALIVE.1))
             .keep_alive_while_idle(true);
         Ok(Self { uri, endpoint, tls })
     }
@@ -193,7 +194,8 @@ fn client_certificate(directory: &Path) -> Result<CertifiedKey, FileError> {
 }
 
 async fn dial(address: SocketAddr) -> Result<TcpStream, Refusal> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let connecting =
+        tokio::time::timeout(pace::of(CONNECT_TIMEOUT), TcpStream::connect(address)).await;
     let stream = connecting.unwrap_or_else(|late| Err(late.into()));
     let stream = stream.and_then(|stream| {
         stream.set_nodelay(true)?;
@@ -254,7 +256,7 @@ impl Backoff {
     pub(super) fn next(&mut self) -> Duration {
         let doubled = BACKOFF.0.saturating_mul(1 << self.attempts.min(16));
         self.attempts = self.attempts.saturating_add(1);
-        doubled.min(BACKOFF.1).mul_f64(fastrand::f64())
+        pace::of(doubled.min(BACKOFF.1)).mul_f64(fastrand::f64())
     }
 }
 

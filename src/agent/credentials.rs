@@ -100,7 +100,7 @@ impl<'a> Renewal<'a> {
         Self {
             credentials,
             sent,
-            look_at: Instant::now() + LOOK,
+            look_at: Instant::now() + crate::pace::of(LOOK),
         }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Renewal<'a> {
         if self.sent.is_none() || now < self.look_at {
             return None;
         }
-        self.look_at = now + LOOK;
+        self.look_at = now + crate::pace::of(LOOK);
         match self.credentials.read() {
             Ok(token) if self.sent.as_ref() != Some(&token) => {
                 self.sent = Some(token.clone());

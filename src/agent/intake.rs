@@ -26,6 +26,7 @@ use crate::{
     mac::MacAddr,
     packet::{self, MagicPacket},
     rpc::{self, pb},
+    sabotage::{self, Mechanism},
     settings::Settings,
     wake::{Answer, Carrier, Origin, Wake},
     wakeable::WakeableMacs,
@@ -162,7 +163,9 @@ impl Intake {
         let mut verdict = Verdict::Repeat;
         for packet in packets {
             let key = (packet.target, packet.trailing, passed);
-            if state.window.admit(key, now) == dedup::Verdict::Repeat {
+            if state.window.admit(key, now) == dedup::Verdict::Repeat
+                && !sabotage::is(Mechanism::Dedup)
+            {
                 state.ring.improve(&key, origin);
                 continue;
             }

@@ -25,7 +25,7 @@ impl Interfaces {
     /// The name of interface `index`; empty where there is none, or not any more.
     pub(super) fn name(&mut self, index: u32, now: Instant) -> Arc<str> {
         if let Some((name, since)) = self.names.get(&index)
-            && now.saturating_duration_since(*since) < FRESH
+            && now.saturating_duration_since(*since) < crate::pace::of(FRESH)
         {
             return Arc::clone(name);
         }

@@ -24,6 +24,7 @@ const LAST_SHARE: usize = 16_384;
 
 /// How long the kernel may still be busy with a packet that it has chosen a socket for, before the
 /// socket withdrew: microseconds, or as long as a processor of a virtual machine may be stopped.
+/// At whatever pace: it is the kernel's time.
 const IN_FLIGHT: Duration = Duration::from_millis(100);
 
 /// A broken socket is asked again after this time.

@@ -166,7 +166,7 @@ impl Listeners {
     /// Tries again every 30 s what could not be opened, until `stop` is cancelled; then closes
     /// every socket once its queue is read, and returns.
     pub(super) async fn supervise(&self, stop: CancellationToken, heart: Heartbeat) {
-        let mut retry = tokio::time::interval(RETRY);
+        let mut retry = tokio::time::interval(crate::pace::of(RETRY));
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         retry.reset();
         loop {

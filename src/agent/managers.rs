@@ -110,7 +110,7 @@ impl Managers {
 
 /// Lets the time of the intake pass, for ever.
 pub(super) async fn keep_time(intake: &Intake, heart: Heartbeat) -> Infallible {
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(crate::pace::of(TICK));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = tick.tick().await;

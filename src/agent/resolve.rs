@@ -54,7 +54,7 @@ impl Resolver {
             // One question at a time, however long the resolver of the system is patient.
             let answer = heart.waiting(self.ask()).await;
             self.take(answer, &mut failing);
-            let pause = PAUSE.mul_f64(1.0 - JITTER * fastrand::f64());
+            let pause = crate::pace::of(PAUSE).mul_f64(1.0 - JITTER * fastrand::f64());
             heart.waiting(tokio::time::sleep(pause)).await;
         }
     }

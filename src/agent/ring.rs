@@ -16,7 +16,9 @@ use self::{
 use super::route::{ReplicaId, Routes};
 use crate::{
     mac::MacAddr,
+    pace,
     packet::Trailing,
+    sabotage::{self, Mechanism},
     wake::{Answer, Carrier, Origin, Wake},
 };
 
@@ -207,10 +209,12 @@ impl Ring {
         let replica = entry.place.replica()?.clone();
         entry.asked.push(replica.clone());
         entry.move_to(Place::Sent(replica, now), &mut self.queues);
+        let known = !sabotage::is(Mechanism::Age);
+        let heard_at = if known { entry.heard_at } else { now };
         Some(Due {
             seq,
             wake: &entry.wake,
-            age: now.saturating_duration_since(entry.heard_at),
+            age: now.saturating_duration_since(heard_at),
             deferred: entry.kept_until.is_some(),
         })
     }
@@ -231,7 +235,7 @@ impl Ring {
         let entry = self.entries.get_mut(&seq)?;
         match answer {
             Answer::Deferred(time, _) => {
-                let until = now + (*time).clamp(DEFERRAL.0, DEFERRAL.1);
+                let until = now + (*time).clamp(pace::of(DEFERRAL.0), pace::of(DEFERRAL.1));
                 entry.kept_until = Some(until);
                 entry.asked.retain(|asked| asked != replica);
                 // Kept, but not remembered: a manager that knows nothing yet defers everything.
@@ -251,12 +255,14 @@ impl Ring {
         let mut stale = Vec::new();
         for entry in self.entries.values_mut() {
             match &entry.place {
-                Place::Sent(_, at) if now.saturating_duration_since(*at) >= ACK_TIMEOUT => {
+                Place::Sent(_, at)
+                    if now.saturating_duration_since(*at) >= pace::of(ACK_TIMEOUT) =>
+                {
                     entry.route(&self.routes, &mut self.queues);
                 }
                 // The final answer may have been lost on its way: ask once more.
                 Place::Deferred(by, until) if now >= *until => {
-                    entry.kept_until = Some(now + ACK_TIMEOUT);
+                    entry.kept_until = Some(now + pace::of(ACK_TIMEOUT));
                     let place = Place::Queued(by.clone());
                     entry.move_to(place, &mut self.queues);
                 }

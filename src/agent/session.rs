@@ -88,7 +88,7 @@ impl Session {
             let mut ended = self.common.intake.ended();
             let mut welcomed = None;
             let end = self.attend(&mut welcomed).await;
-            if welcomed.is_some_and(|since: Instant| since.elapsed() >= LASTING) {
+            if welcomed.is_some_and(|since: Instant| since.elapsed() >= crate::pace::of(LASTING)) {
                 backoff = Backoff::default();
             }
             if self.gone.is_cancelled() {
@@ -131,7 +131,7 @@ impl Session {
         let address = self.address;
         tracing::debug!(%address, manager = replica, "there is a session with this manager already");
         tokio::select! {
-            () = self.wait(PARKED) => {}
+            () = self.wait(crate::pace::of(PARKED)) => {}
             _ = ended.changed() => {}
         }
     }
@@ -140,7 +140,7 @@ impl Session {
     async fn attend(&self, welcomed: &mut Option<Instant>) -> End {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let connecting = self.connect(&outgoing, messages);
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
+        let connecting = tokio::time::timeout(crate::pace::of(CONNECT_TIMEOUT), connecting);
         let welcome = tokio::select! {
             welcome = self.heart.waiting(connecting) => welcome,
             () = self.gone.cancelled() => return End::Dismissed(Duration::ZERO),
@@ -149,7 +149,8 @@ impl Session {
             Ok(Ok(welcome)) => welcome,
             Ok(Err(error)) => return End::Broken(error),
             Err(_) => {
-                let error = anyhow::anyhow!("no welcome within {CONNECT_TIMEOUT:?}");
+                let error =
+                    anyhow::anyhow!("no welcome within {:?}", crate::pace::of(CONNECT_TIMEOUT));
                 return End::Broken(error);
             }
         };

@@ -141,7 +141,7 @@ impl Acceptor {
         let protocol = self.protocol.clone();
         let handshake = self.handshakes.spawn(async move {
             let shaken = shake(stream, protocol, place);
-            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await;
+            let shaken = tokio::time::timeout(crate::pace::of(HANDSHAKE_TIMEOUT), shaken).await;
             shaken.unwrap_or(Err(Failure::timed_out()))
         });
         self.ages.push_back((Instant::now(), handshake));

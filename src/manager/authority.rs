@@ -155,7 +155,7 @@ impl Authority {
                 tokio::select! {
                     () = sleep(pause) => None,
                     change = changes.next() => {
-                        sleep(SETTLE).await;
+                        sleep(crate::pace::of(SETTLE)).await;
                         change
                     }
                     () = leadership.changed_from(leads) => None,
@@ -199,7 +199,7 @@ impl Authority {
         let look = self.wait.map_or(look, |wait| look.min(wait));
         if self.troubles.may_pass() {
             // With jitter, so that replicas do not knock together.
-            look.min(RETRY.mul_f64(0.5 + fastrand::f64() / 2.0))
+            look.min(crate::pace::of(RETRY).mul_f64(0.5 + fastrand::f64() / 2.0))
         } else {
             look
         }

@@ -145,8 +145,9 @@ struct Trouble {
 impl Trouble {
     /// Whether it was told moments ago.
     fn is_fresh(&self, now: Instant) -> bool {
-        self.told
-            .is_some_and(|told| now.saturating_duration_since(told) < REPEATED_AFTER)
+        self.told.is_some_and(|told| {
+            now.saturating_duration_since(told) < crate::pace::of(REPEATED_AFTER)
+        })
     }
 }
 
@@ -157,8 +158,8 @@ impl Events {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let limits = Limits {
             troubles: Recent::new(MAX_TROUBLES),
-            of_troubles: Throttle::new(TROUBLE_RATE, TROUBLE_BURST),
-            of_starts: Throttle::new(START_RATE, START_BURST),
+            of_troubles: Throttle::new(crate::pace::rate(TROUBLE_RATE), TROUBLE_BURST),
+            of_starts: Throttle::new(crate::pace::rate(START_RATE), START_BURST),
         };
         let events = Self {
             queue: sender,

@@ -300,9 +300,11 @@ fn ports(spec: &WolConfigSpec, problems: &mut Vec<Problem>) -> BTreeSet<u16> {
 
 fn cache_ttl(spec: &WolConfigSpec, problems: &mut Vec<Problem>) -> Duration {
     let Some(seconds) = spec.cache_ttl else {
-        return DEFAULT_CACHE_TTL;
+        return crate::pace::of(DEFAULT_CACHE_TTL);
     };
-    let ttl = u64::try_from(seconds).map(Duration::from_secs);
+    let ttl = u64::try_from(seconds)
+        .map(Duration::from_secs)
+        .map(crate::pace::of);
     ttl.unwrap_or_else(|_| {
         problems.push(Problem::CacheTtl(seconds));
         Duration::ZERO

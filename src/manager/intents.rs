@@ -26,6 +26,8 @@ use crate::{
         start::{Answered, Reread},
         vm::{Power, Vm},
     },
+    pace,
+    sabotage::{self, Mechanism},
     throttle::Throttle,
     wake::{Outcome, Wake},
 };
@@ -157,6 +159,9 @@ impl Intents {
             if self.closing {
                 intent.defer(now, true, &mut self.actions);
             }
+            if sabotage::is(Mechanism::Dedup) {
+                self.call_again(wake.vm);
+            }
             self.schedule(&uid);
             return Admission::Joined;
         }
@@ -182,11 +187,12 @@ impl Intents {
     /// Whether a wake needs no intent, and why.
     fn settled_already(&self, wake: &Wakeable) -> Option<(Outcome, String)> {
         let Wakeable { report, vm, .. } = wake;
-        if self.marks.covers(&vm.uid, report.heard_at) {
+        if self.marks.covers(&vm.uid, report.heard_at) && !sabotage::is(Mechanism::Dedup) {
             let message = "a repeat of a wake that was settled moments ago";
             return Some((Outcome::Duplicate, message.into()));
         }
-        if vm.on_since.is_some_and(|since| report.heard_at < since) {
+        let went_on = vm.on_since.filter(|_| !sabotage::is(Mechanism::Age));
+        if went_on.is_some_and(|since| report.heard_at < since) {
             let message = "the virtual machine went on after this packet was heard";
             return Some((Outcome::AlreadyOn, message.into()));
         }
@@ -207,10 +213,13 @@ impl Intents {
         match &mut intent.state {
             // A VM that changes all the time without going on is looked at in the end, too.
             State::Confirming { read_at } => {
-                let end = intent.accepted.map_or(now, |at| at + CONFIRMED_WITHIN);
-                *read_at = (now + SILENCE).min(end.max(*read_at));
+                let end = intent.accepted;
+                let end = end.map_or(now, |at| at + pace::of(CONFIRMED_WITHIN));
+                *read_at = (now + pace::of(SILENCE)).min(end.max(*read_at));
             }
-            State::Backoff { until, hasten } if *hasten => *until = (*until).min(now + BREATH),
+            State::Backoff { until, hasten } if *hasten => {
+                *until = (*until).min(now + pace::of(BREATH));
+            }
             _ => {}
         }
         self.judge(&vm.uid, now);
@@ -251,7 +260,7 @@ impl Intents {
                     intent.accepted = Some(now);
                     intent.why = "KubeVirt accepted the call and has yet to act on it".into();
                     intent.state = State::Confirming {
-                        read_at: now + SILENCE,
+                        read_at: now + pace::of(SILENCE),
                     };
                     self.judge(uid, now);
                 }
@@ -285,9 +294,11 @@ impl Intents {
                         intent.vm = vm;
                     }
                     intent.state = match intent.accepted {
-                        Some(since) if now < since + CONFIRMED_WITHIN => State::Confirming {
-                            read_at: now + SILENCE.mul_f64(0.5 + roll),
-                        },
+                        Some(since) if now < since + pace::of(CONFIRMED_WITHIN) => {
+                            State::Confirming {
+                                read_at: now + pace::of(SILENCE).mul_f64(0.5 + roll),
+                            }
+                        }
                         _ => State::Backoff {
                             until: now + pause(intent.failures, roll),
                             hasten: true,

@@ -123,7 +123,9 @@ impl LastWakeWriter {
                 if self.free.contains_key(&config) || !self.write(&config, &wake).await {
                     self.wakes.waiting().entry(config.clone()).or_insert(wake);
                 }
-                self.free.entry(config).or_insert(now + PAUSE);
+                self.free
+                    .entry(config)
+                    .or_insert(now + crate::pace::of(PAUSE));
             }
         }
     }
@@ -142,7 +144,7 @@ impl LastWakeWriter {
         let patch = Patch::Apply(applied(None, &json!({"lastWake": wake})));
         let params = PatchParams::apply(MANAGER).force();
         let written = self.api.patch_status(config, &params, &patch);
-        match timeout(PATIENCE, written).await {
+        match timeout(crate::pace::of(PATIENCE), written).await {
             Ok(Ok(_)) => true,
             // The config is gone.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => true,

@@ -143,7 +143,7 @@ impl Elector {
     /// None: without an API server there is no leader, and it tries on.
     pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         loop {
-            let mut pause = LISTING;
+            let mut pause = crate::pace::of(LISTING);
             if self.listed.iter().all(Gate::is_open) {
                 heart.waiting(self.attempt()).await;
                 // With jitter, so that replicas that began together do not stay together.
@@ -156,7 +156,7 @@ impl Elector {
         }
         if self.held.send_replace(None).is_some() {
             // Where this fails, the others wait for the Lease to expire.
-            let _ = timeout(RELEASED_WITHIN, self.release()).await;
+            let _ = timeout(crate::pace::of(RELEASED_WITHIN), self.release()).await;
         }
         Ok(())
     }

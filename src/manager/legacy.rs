@@ -79,7 +79,7 @@ impl Legacy {
             deferred: false,
             reply: Reply::new(0, sender),
         });
-        let answer = tokio::time::timeout(ANSWER_WITHIN, answers.recv()).await;
+        let answer = tokio::time::timeout(crate::pace::of(ANSWER_WITHIN), answers.recv()).await;
         let (status, message) = match answer {
             Ok(Some((_, Answer::Final(outcome, message)))) => (status(outcome), message),
             Ok(Some((_, Answer::Deferred(_, message)))) => (WolStatus::Accepted, message),

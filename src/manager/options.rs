@@ -17,6 +17,7 @@ use crate::{
         leader::Timing,
         passwords::Passwords,
     },
+    pace,
     settings::Rates,
 };
 
@@ -145,7 +146,7 @@ fn limits(args: &ManagerArgs) -> Result<Limits, UsageError> {
         event_ttl: time("--event-ttl", args.event_ttl)?,
         dedup_window: time("--dedup-window", args.dedup_window)?,
         concurrency: usize::try_from(args.start_concurrency).unwrap_or(usize::MAX),
-        rate: args.start_rate,
+        rate: pace::rate(args.start_rate),
         burst: args.start_burst,
         intents: MAX_INTENTS,
         reporters: MAX_REPORTERS,
@@ -255,12 +256,12 @@ fn times(args: &AuthorityArgs) -> Result<Times, UsageError> {
     Ok(times)
 }
 
-/// Reads a time of the command line.
+/// Reads a time of the command line, at the pace of this process.
 fn time(flag: &str, value: SignedDuration) -> Result<Duration, UsageError> {
     let time = Duration::try_from(value)
         .ok()
         .filter(|time| !time.is_zero());
-    time.ok_or_else(|| {
+    time.map(pace::of).ok_or_else(|| {
         UsageError::new(format!(
             "{flag} {value:#} is not a time above zero, such as 10s or 5m"
         ))

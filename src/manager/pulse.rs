@@ -53,7 +53,7 @@ impl Pulse {
         heart: Heartbeat,
     ) -> anyhow::Result<()> {
         while token
-            .run_until_cancelled(tokio::time::sleep(BEAT))
+            .run_until_cancelled(tokio::time::sleep(crate::pace::of(BEAT)))
             .await
             .is_some()
         {
@@ -71,7 +71,7 @@ impl Pulse {
         let monotonic = now.0.saturating_duration_since(last.0);
         let wall = now.1.duration_since(last.1).unwrap_or_default();
         *last = now;
-        if monotonic.max(wall) > BEAT + LATE {
+        if monotonic.max(wall) > crate::pace::of(BEAT + LATE) {
             let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
             self.announced.send_replace(gaps);
         }

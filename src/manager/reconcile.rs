@@ -136,7 +136,7 @@ impl Reconciler {
     async fn follow(&mut self, heart: &Heartbeat) {
         loop {
             heart.waiting(self.changed()).await;
-            tokio::time::sleep(GATHERED).await;
+            tokio::time::sleep(crate::pace::of(GATHERED)).await;
             if !self.sources.leadership.holds() {
                 self.rest();
                 continue;
@@ -146,7 +146,7 @@ impl Reconciler {
             self.failures = if done { 0 } else { self.failures + 1 };
             let pause = PAUSE * 2_u32.pow(self.failures.min(5));
             heart
-                .waiting(tokio::time::sleep(pause.min(MAX_PAUSE)))
+                .waiting(tokio::time::sleep(crate::pace::of(pause.min(MAX_PAUSE))))
                 .await;
         }
     }
@@ -169,7 +169,9 @@ impl Reconciler {
         }
         let leads = self.leading_since.is_some();
         // Then an agent that is missing is told.
-        let settled = self.leading_since.map(|since| since + SETTLED);
+        let settled = self
+            .leading_since
+            .map(|since| since + crate::pace::of(SETTLED));
         let settled = settled.filter(|at| Instant::now() < *at);
         let due = settled.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         let sources = &mut self.sources;
@@ -241,7 +243,7 @@ impl Reconciler {
         self.written.retain(|name, _| configs.contains_key(name));
         self.told
             .retain(|name, _| in_force.unreadable.contains_key(name));
-        let settled = |since: Instant| since.elapsed() >= SETTLED;
+        let settled = |since: Instant| since.elapsed() >= crate::pace::of(SETTLED);
         let common = Common {
             agents: self.sources.sessions.agents(),
             newest: self.sources.sessions.newest(),

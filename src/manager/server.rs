@@ -63,8 +63,8 @@ impl Server {
         let agents = AgentServiceServer::new(self.agents).max_decoding_message_size(MAX_MESSAGE);
         let legacy = WolServiceServer::new(self.legacy).max_decoding_message_size(MAX_MESSAGE);
         let serve = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(PING_AFTER))
-            .http2_keepalive_timeout(Some(PING_ANSWERED_WITHIN))
+            .http2_keepalive_interval(Some(crate::pace::of(PING_AFTER)))
+            .http2_keepalive_timeout(Some(crate::pace::of(PING_ANSWERED_WITHIN)))
             .http2_max_header_list_size(MAX_HEADERS)
             .max_concurrent_streams(MAX_STREAMS)
             .add_service(agents)
@@ -87,13 +87,13 @@ impl Server {
             .await;
         // The sessions end by themselves; who only watches `grpc.health.v1` would stay for ever.
         let ended = async {
-            if tokio::time::timeout(LAST_SESSIONS, sessions.drained())
+            if tokio::time::timeout(crate::pace::of(LAST_SESSIONS), sessions.drained())
                 .await
                 .is_err()
             {
                 tracing::warn!("some agents did not take note of the end; they are cut off");
             }
-            tokio::time::sleep(LAST_STREAMS).await;
+            tokio::time::sleep(crate::pace::of(LAST_STREAMS)).await;
         };
         tokio::select! {
             result = &mut serve => result.context("the server for agents failed"),
@@ -138,6 +138,6 @@ async fn follow(
             };
             reporter.set_service_status("", status).await;
         }
-        tokio::time::sleep(HEALTH_INTERVAL).await;
+        tokio::time::sleep(crate::pace::of(HEALTH_INTERVAL)).await;
     }
 }

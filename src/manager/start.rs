@@ -207,7 +207,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .ok()?
         .parse()
         .ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+    Some(Duration::from_secs(seconds).min(crate::pace::of(MAX_RETRY_AFTER)))
 }
 
 /// The part of a `Status` object that says something.
@@ -230,7 +230,7 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
         404 if is_object && text.contains("\" not found") => Answered::Gone,
         // Names no VM, in plain text most often: nobody serves this group.
         404 => Answered::ApiMissing {
-            after: after.unwrap_or(API_MISSING_PAUSE),
+            after: after.unwrap_or(crate::pace::of(API_MISSING_PAUSE)),
             why: format!("KubeVirt's API is not there: {why}"),
         },
         409 => conflict(text, why),

@@ -81,7 +81,7 @@ impl Collector {
     async fn follow(&mut self, heart: &Heartbeat) {
         while !self.listed.iter().all(Gate::is_open) {
             heart.beat();
-            sleep(LOOK).await;
+            sleep(crate::pace::of(LOOK)).await;
         }
         loop {
             heart.beat();
@@ -91,7 +91,9 @@ impl Collector {
             self.publish(filter);
             heart.waiting(sleep(self.interval)).await;
             heart.waiting(self.changed()).await;
-            heart.waiting(sleep(GATHERED.min(self.interval))).await;
+            heart
+                .waiting(sleep(crate::pace::of(GATHERED).min(self.interval)))
+                .await;
         }
     }
 

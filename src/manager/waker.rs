@@ -146,7 +146,7 @@ impl Waker {
     }
 
     async fn close(mut self) -> anyhow::Result<()> {
-        let end = Instant::now() + LAST_CALLS;
+        let end = Instant::now() + crate::pace::of(LAST_CALLS);
         self.intents.close(Instant::now().into_std());
         self.perform();
         while self.intents.under_way() > 0 {

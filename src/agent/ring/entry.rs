@@ -8,6 +8,7 @@ use std::{
 use super::Key;
 use crate::{
     agent::route::{ReplicaId, Routes},
+    sabotage::{self, Mechanism},
     wake::{Answer, Outcome, Wake},
 };
 
@@ -67,12 +68,16 @@ impl Entry {
     }
 
     pub(super) fn is_stale(&self, ttl: Duration, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard_at) >= ttl
+        !sabotage::is(Mechanism::Ttl)
+            && now.saturating_duration_since(self.heard_at) >= ttl
             && self.kept_until.is_none_or(|until| now >= until)
     }
 
     /// Moves it, and keeps the queues in step.
     pub(super) fn move_to(&mut self, place: Place, queues: &mut Queues) {
+        if sabotage::is(Mechanism::Replay) && !self.place.is_waiting() && place.is_waiting() {
+            return;
+        }
         if let Place::Queued(replica) = &self.place {
             queues.remove(replica, self.turn());
         }

@@ -67,7 +67,7 @@ impl<'a> Connection<'a> {
         outgoing: &mpsc::Sender<AgentMessage>,
         mut incoming: Streaming<ManagerMessage>,
     ) -> anyhow::Result<Duration> {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(crate::pace::of(TICK));
         loop {
             self.session.heart.beat();
             if let Some((deadline, retry_after)) = self.leaving
@@ -96,7 +96,7 @@ impl<'a> Connection<'a> {
                 () = self.outlet.due() => {}
                 () = self.session.gone.cancelled(), if self.leaving.is_none() => {
                     tracing::info!(manager = &**self.outlet.replica(), "not a manager any more");
-                    self.leave(LONG_FAREWELL, Duration::ZERO);
+                    self.leave(crate::pace::of(LONG_FAREWELL), Duration::ZERO);
                 }
                 _ = tick.tick() => self.look_for_news(),
             }
@@ -142,8 +142,9 @@ impl<'a> Connection<'a> {
             Some(FromManager::GoAway(away)) => {
                 let manager = &**self.outlet.replica();
                 tracing::info!(manager, reason = away.reason, "the manager goes away");
-                let retry_after = Duration::from_millis(away.retry_after_ms).min(MAX_RETRY_AFTER);
-                self.leave(FAREWELL, retry_after);
+                let retry_after = Duration::from_millis(away.retry_after_ms)
+                    .min(crate::pace::of(MAX_RETRY_AFTER));
+                self.leave(crate::pace::of(FAREWELL), retry_after);
             }
             Some(FromManager::WakeableMacs(message)) => self.prefer(message),
             // A repeated welcome says nothing new; an unknown message is from the future.

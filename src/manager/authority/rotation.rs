@@ -82,7 +82,7 @@ impl Times {
     #[must_use]
     pub fn look(&self) -> Duration {
         let shortest = self.ca_life.min(self.leaf_life).min(self.publish_wait) / 6;
-        shortest.clamp(SHORTEST_LOOK, LOOK)
+        shortest.clamp(crate::pace::of(SHORTEST_LOOK), crate::pace::of(LOOK))
     }
 
     /// How long a replica that knows no CA still waits for another one to fill the empty Secret: until
@@ -90,7 +90,7 @@ impl Times {
     #[must_use]
     pub fn wait(&self, seen: Seen<'_>) -> Option<Duration> {
         let may_be_known = seen.bundle.is_none_or(|map| !map.certificates.is_empty());
-        let wait = REFILL_WAIT.min(self.publish_wait);
+        let wait = crate::pace::of(REFILL_WAIT).min(self.publish_wait);
         let left = wait
             .checked_sub(seen.empty_for)
             .filter(|left| !left.is_zero());

@@ -165,7 +165,7 @@ fn annotate(metadata: &mut ObjectMeta, name: &str, value: Option<String>) {
 }
 
 async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    let error = match timeout(PATIENCE, request).await {
+    let error = match timeout(crate::pace::of(PATIENCE), request).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => error,
         Err(_) => {

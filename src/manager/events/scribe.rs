@@ -81,7 +81,10 @@ impl Scribe {
             self.write(&note).await;
         }
         self.queue.close();
-        if timeout(FLUSHED_WITHIN, self.catch_up()).await.is_err() {
+        if timeout(crate::pace::of(FLUSHED_WITHIN), self.catch_up())
+            .await
+            .is_err()
+        {
             tracing::warn!("some Events could not be written before the end");
         }
         Ok(())
@@ -108,7 +111,7 @@ impl Scribe {
             record.unsaid = record.unsaid.saturating_add(note.times);
             let api = Api::namespaced(self.client.clone(), note.about.namespace());
             let written = record.write(&api, note, &self.replica);
-            match timeout(WRITTEN_WITHIN, written).await {
+            match timeout(crate::pace::of(WRITTEN_WITHIN), written).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) => {
                     let error = chain(&error);

@@ -110,7 +110,10 @@ impl Reviewer {
             audience: rules.audience.clone(),
             account: format!("system:serviceaccount:{namespace}:{account}"),
             accepted: Mutex::new(Cache::new(rules.cache, MAX_ACCEPTED)),
-            refused: Mutex::new(Cache::new(rules.cache.min(REFUSED_LIFE), MAX_REFUSED)),
+            refused: Mutex::new(Cache::new(
+                rules.cache.min(crate::pace::of(REFUSED_LIFE)),
+                MAX_REFUSED,
+            )),
             callers: Mutex::new(Callers::new(rules.interval * TRUSTED)),
             places: Semaphore::new(CONCURRENCY),
             waiting: Semaphore::new(MAX_WAITING),
@@ -148,7 +151,9 @@ impl Reviewer {
             }
         };
         let late = |_| Err(unavailable("the API server does not answer in time"));
-        timeout(PATIENCE, asked).await.unwrap_or_else(late)
+        timeout(crate::pace::of(PATIENCE), asked)
+            .await
+            .unwrap_or_else(late)
     }
 
     /// Who calls from there has proven to be an agent that is served.

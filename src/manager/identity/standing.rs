@@ -131,7 +131,7 @@ impl Standing {
     /// Whether the answer of a review is late: then nothing more is to be taken until it has come.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
-        self.is_reviewable() && Instant::now() > self.review_at + OVERDUE
+        self.is_reviewable() && Instant::now() > self.review_at + crate::pace::of(OVERDUE)
     }
 
     /// Whether it was proven by a token.
@@ -173,7 +173,7 @@ impl Standing {
 
     fn next_look(&self) -> Instant {
         let now = Instant::now();
-        let mut look = now + LOOK;
+        let mut look = now + crate::pace::of(LOOK);
         if self.reviewing.is_none() && self.is_reviewable() {
             look = look.min(self.review_at);
         }
@@ -192,7 +192,8 @@ impl Standing {
             // It says nothing of the agent, which stays up to the end of the proof that it has.
             Err(refusal) if refusal.is_outage() => {
                 tracing::debug!(node = self.node.as_deref(), "not reviewed: {refusal}");
-                self.review_at = Instant::now() + self.authenticator.interval.min(AGAIN);
+                self.review_at =
+                    Instant::now() + self.authenticator.interval.min(crate::pace::of(AGAIN));
                 if let Evidence::Token(token) = evidence
                     && self.evidence != Evidence::Token(token.clone())
                 {

@@ -156,7 +156,7 @@ impl Intent {
     pub(super) fn defer(&mut self, now: Instant, everybody: bool, actions: &mut Vec<Action>) {
         let remaining = self.deadline.saturating_duration_since(now);
         while let Some((joined, reply)) = self.reporters.get(self.told) {
-            if !everybody && now < *joined + FIRST_ANSWER {
+            if !everybody && now < *joined + crate::pace::of(FIRST_ANSWER) {
                 return;
             }
             let answer = Answer::Deferred(remaining, self.why.clone());
@@ -184,14 +184,16 @@ impl Intent {
         let answer = self
             .reporters
             .get(self.told)
-            .map_or(end, |(joined, _)| *joined + FIRST_ANSWER);
+            .map_or(end, |(joined, _)| *joined + crate::pace::of(FIRST_ANSWER));
         state.min(answer).min(end)
     }
 
     /// When it is given up.
     pub(super) fn expires_at(&self) -> Instant {
         match self.state {
-            State::Calling { .. } | State::Confirming { .. } => self.deadline + LAST_CALL,
+            State::Calling { .. } | State::Confirming { .. } => {
+                self.deadline + crate::pace::of(LAST_CALL)
+            }
             State::Stopping | State::Queued { .. } | State::Backoff { .. } => self.deadline,
         }
     }

@@ -8,8 +8,9 @@ use std::{
 use crate::{
     manager::{
         report::{Report, Wakeable},
-        vm::Power,
+        vm::{Power, Vm},
     },
+    sabotage::{self, Mechanism},
     wake::{Answer, Outcome},
 };
 
@@ -70,7 +71,7 @@ pub(super) fn pause(failures: u32, roll: f64) -> Duration {
         _ => Duration::from_secs(2) * 2_u32.pow((failures - 4).min(3)),
     };
     let full = full.min(Duration::from_secs(15));
-    full.mul_f64(0.5 + roll / 2.0)
+    crate::pace::of(full).mul_f64(0.5 + roll / 2.0)
 }
 
 impl Intents {
@@ -104,7 +105,8 @@ impl Intents {
 
     fn is_stale(&self, uid: &str, now: Instant) -> bool {
         self.open.get(uid).is_some_and(|intent| {
-            let fresh = now < intent.last_heard + self.limits.event_ttl;
+            let fresh =
+                sabotage::is(Mechanism::Ttl) || now < intent.last_heard + self.limits.event_ttl;
             now >= intent.deadline || !(fresh || intent.is_promised() || intent.first.deferred)
         })
     }
@@ -128,6 +130,12 @@ impl Intents {
         self.under_way += 1;
         self.actions.push(Action::Call(call, id, intent.vm.clone()));
         self.schedule(uid);
+    }
+
+    /// Calls beside the call of the intent, as if nobody knew of that. Nobody waits for its answer.
+    pub(super) fn call_again(&mut self, vm: Arc<Vm>) {
+        self.under_way += 1;
+        self.actions.push(Action::Call(Call::Start, u64::MAX, vm));
     }
 
     /// The intent that waits for call `id`; none where it was settled meanwhile.
@@ -241,7 +249,7 @@ impl Intents {
 
     /// Asks a reporter to come again.
     pub(super) fn busy(&mut self, report: Report, why: &str) -> Admission {
-        let answer = Answer::Deferred(BUSY, why.into());
+        let answer = Answer::Deferred(crate::pace::of(BUSY), why.into());
         self.actions.push(Action::Answer(report.reply, answer));
         Admission::Busy
     }

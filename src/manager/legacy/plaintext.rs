@@ -91,15 +91,15 @@ pub async fn serve(
     };
     let service = WolServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     let serve = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .http2_keepalive_interval(Some(crate::pace::of(KEEPALIVE.0)))
+        .http2_keepalive_timeout(Some(crate::pace::of(KEEPALIVE.1)))
         .http2_max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(service)
         .serve_with_incoming_shutdown(acceptor.connections(), token.clone().cancelled_owned());
     let ended = async {
         token.cancelled().await;
-        tokio::time::sleep(LAST_STREAMS).await;
+        tokio::time::sleep(crate::pace::of(LAST_STREAMS)).await;
     };
     tokio::select! {
         result = heart.waiting(serve) => result.context("the plaintext server for agents failed"),

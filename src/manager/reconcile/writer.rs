@@ -169,11 +169,11 @@ impl Writer {
         let patch = Patch::Apply(applied(target.resource_version.as_deref(), &own));
         let params = PatchParams::apply(MANAGER).force();
         let answer = self.api.patch_status(&target.name, &params, &patch);
-        match timeout(PATIENCE, answer).await {
+        match timeout(crate::pace::of(PATIENCE), answer).await {
             Ok(Ok(config)) => Ok(Some(config)),
             Ok(Err(kube::Error::Api(error))) if matches!(error.code, 404 | 409) => Ok(None),
             Ok(Err(error)) => Err(chain(&error)),
-            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+            Err(_) => Err(format!("no answer within {:?}", crate::pace::of(PATIENCE))),
         }
     }
 

@@ -16,7 +16,7 @@ pub enum SessionError {
     #[error("the first message of a session must be a hello")]
     NoHello,
     /// The hello did not come in time.
-    #[error("no hello came within {HELLO_WITHIN:?}")]
+    #[error("no hello came within {:?}", crate::pace::of(HELLO_WITHIN))]
     HelloLate,
     /// The hello names no node.
     #[error("{0:?} is not the name of a Kubernetes node")]

@@ -45,8 +45,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const DRAIN: Duration = Duration::from_secs(10);
 /// It ends as soon as every event is answered and the agent was silent for this time.
 const QUIET: Duration = Duration::from_millis(200);
-/// The agent comes back to this replica after a random time up to this, in milliseconds.
-const RETRY_AFTER_MS: u64 = 2_000;
+/// The agent comes back to this replica after a random time up to this.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Failed listeners of an agent that are kept.
 const MAX_LISTENERS: usize = 8;
 /// Characters of an agent's version and messages that are kept.
@@ -161,7 +161,7 @@ impl Session {
     }
 
     async fn greet(&mut self) -> Result<(), SessionError> {
-        let message = timeout(HELLO_WITHIN, self.inbound.message())
+        let message = timeout(crate::pace::of(HELLO_WITHIN), self.inbound.message())
             .await
             .map_err(|_| SessionError::HelloLate)?
             .map_err(SessionError::Broken)?;
@@ -219,10 +219,10 @@ impl Session {
                     let macs = rpc::wakeable_macs(&macs);
                     return Ok(Some(manager_message::Body::WakeableMacs(macs)));
                 }
-                () = sleep_until(self.last_event + ANSWERED_WITHIN), if full || self.half_closed => {
+                () = sleep_until(self.last_event + crate::pace::of(ANSWERED_WITHIN)), if full || self.half_closed => {
                     self.unanswered.clear();
                 }
-                () = sleep(LOOK), if overdue => {}
+                () = sleep(crate::pace::of(LOOK)), if overdue => {}
                 message = self.inbound.message(), if !full && !self.half_closed && !overdue => {
                     self.take(message.map_err(SessionError::Broken)?)?;
                 }
@@ -231,17 +231,18 @@ impl Session {
     }
 
     fn send_away(&mut self) -> manager_message::Body {
-        let until = Instant::now() + DRAIN;
+        let until = Instant::now() + crate::pace::of(DRAIN);
         self.phase = Phase::Draining { until };
+        let retry_after = crate::pace::of(RETRY_AFTER).mul_f64(fastrand::f64());
         manager_message::Body::GoAway(pb::GoAway {
             reason: "this manager is shutting down".into(),
-            retry_after_ms: fastrand::u64(0..RETRY_AFTER_MS),
+            retry_after_ms: rpc::millis(retry_after),
         })
     }
 
     /// Answers what still comes, and ends when nothing does.
     async fn drain(&mut self, until: Instant) -> Option<manager_message::Body> {
-        let mut quiet = Instant::now() + QUIET;
+        let mut quiet = Instant::now() + crate::pace::of(QUIET);
         loop {
             let done = self.unanswered.is_empty();
             if self.half_closed && done {
@@ -256,7 +257,7 @@ impl Session {
                 message = self.inbound.message(), if !self.half_closed => {
                     // An agent that breaks off has gone, as it was asked to.
                     self.take(message.ok()?).ok()?;
-                    quiet = Instant::now() + QUIET;
+                    quiet = Instant::now() + crate::pace::of(QUIET);
                 }
             }
         }

@@ -68,7 +68,7 @@ impl Boots {
             Some((power, running)) => {
                 let looks_off = !running && !power.is_started();
                 let since = boot.off.or(looks_off.then_some(now));
-                if since.is_some_and(|since| now > since + FLICKER) {
+                if since.is_some_and(|since| now > since + crate::pace::of(FLICKER)) {
                     Some(Booted::Unseen(Unseen::Off))
                 } else {
                     boot.off = since.filter(|_| looks_off);
@@ -88,7 +88,7 @@ impl Boots {
         while let Some((uid, accepted)) = self.order.front() {
             // Started anew since, or ended.
             let open = self.open.get(uid).is_some_and(|b| b.accepted == *accepted);
-            let late = now >= *accepted + PATIENCE;
+            let late = now >= *accepted + crate::pace::of(PATIENCE);
             if open && !late && self.order.len() <= MAX_BOOTS {
                 break;
             }

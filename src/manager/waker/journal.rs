@@ -35,7 +35,7 @@ pub struct Journal {
 
 impl Default for Journal {
     fn default() -> Self {
-        let window = Window::new(REPEATED_AFTER, MAX_DECISIONS);
+        let window = Window::new(crate::pace::of(REPEATED_AFTER), MAX_DECISIONS);
         Self {
             limits: Mutex::new((window, Throttle::new(RATE, BURST))),
         }

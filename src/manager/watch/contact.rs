@@ -23,6 +23,8 @@ use crate::telemetry::Word;
 /// A watch that is well is answered anew every 30 s, and given up after 35 s without a word. A
 /// longer silence is none of a healthy one, whether or not something has failed yet.
 const SILENCE: Duration = Duration::from_secs(40);
+/// At whatever pace, as watches have whole seconds.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The server begins its answer to a list or a watch within this time, after which it gives up on
 /// most requests itself, or has hung.
@@ -55,7 +57,7 @@ impl Link {
     }
 
     fn is_connected(&self, now: Instant) -> bool {
-        self.connected && self.quiet(now) <= SILENCE
+        self.connected && self.quiet(now) <= crate::pace::of(SILENCE).max(SHORTEST_SILENCE)
     }
 
     fn age(&self, now: Instant) -> Duration {
@@ -133,7 +135,7 @@ impl Contact {
             let (client, contact) = (client.clone(), contact.clone());
             let watch = is_watch(request.uri());
             async move {
-                let answer = timeout(ANSWER, client.send(request)).await;
+                let answer = timeout(crate::pace::of(ANSWER), client.send(request)).await;
                 let answer = answer.map_err(|error| Error::Service(error.into()))??;
                 if watch && answer.status().is_success() {
                     contact.answered(what, now());

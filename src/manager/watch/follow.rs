@@ -80,7 +80,10 @@ pub(super) async fn follow<K, F>(
 {
     let (mut retry, mut absence) = (Retry::default(), Absence::default());
     loop {
-        let config = scope.clone().page_size(PAGE).timeout(WATCH_SECONDS);
+        let config = scope
+            .clone()
+            .page_size(PAGE)
+            .timeout(crate::pace::whole_seconds(WATCH_SECONDS));
         let mut events = pin!(watcher(api.clone(), config));
         loop {
             let next = next(&mut events, &mut retry, contact, what);
@@ -137,10 +140,10 @@ async fn next<S: Stream + Unpin>(
         if retry.last.is_none() {
             return events.next().await;
         }
-        if let Ok(event) = timeout(SETTLED, events.next()).await {
+        if let Ok(event) = timeout(crate::pace::of(SETTLED), events.next()).await {
             return event;
         }
-        if contact.holds(what, SETTLED, now()) {
+        if contact.holds(what, crate::pace::of(SETTLED), now()) {
             retry.recover(what);
         }
     }
@@ -229,7 +232,7 @@ impl Absence {
             return trouble;
         }
         let since = self.since.get_or_insert_with(Instant::now);
-        if self.known && since.elapsed() < ABSENT_AFTER {
+        if self.known && since.elapsed() < crate::pace::of(ABSENT_AFTER) {
             return Trouble::Unavailable;
         }
         self.known = false;
@@ -248,7 +251,7 @@ impl Retry {
     /// Takes note of a failure; says whether it is news.
     fn fail(&mut self, trouble: Trouble) -> bool {
         let before = self.last.replace((trouble, Instant::now()));
-        let before = before.filter(|(_, at)| at.elapsed() < CALM);
+        let before = before.filter(|(_, at)| at.elapsed() < crate::pace::of(CALM));
         if before.is_none() {
             self.failures = 0;
         }
@@ -271,6 +274,6 @@ impl Retry {
             .map_or(OUTAGE_DELAY, |(trouble, _)| trouble.longest_delay());
         let doublings = self.failures.saturating_sub(1).min(16);
         let delay = (FIRST_DELAY * (1 << doublings)).min(longest);
-        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+        crate::pace::of(delay).mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }

@@ -21,7 +21,7 @@ impl Watch {
         let mut told = Told::default();
         while self
             .token
-            .run_until_cancelled(sleep(PERIOD))
+            .run_until_cancelled(sleep(crate::pace::of(PERIOD)))
             .await
             .is_some()
         {
