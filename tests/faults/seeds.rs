@@ -85,6 +85,8 @@ async fn settle(course: &mut Course) -> Judgement {
 /// Writes what everybody logged, and returns where.
 fn keep_logs(seed: u64, bed: &Bed) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{seed}"));
+    // What an earlier run left; where nothing can be written, the message has to do.
+    let _ = fs::remove_dir_all(&directory);
     let _ = fs::create_dir_all(&directory);
     let mut record = String::new();
     let record_of = bed.record();

@@ -66,6 +66,9 @@ impl Course {
             if awaited.count() == 0 && self.all_connected() {
                 return Ok(());
             }
+            if !self.wrong.is_empty() {
+                return Err(self.wrong.join("; "));
+            }
             if Instant::now() > deadline {
                 return Err("not everybody was ready within a minute".into());
             }
@@ -370,7 +373,7 @@ impl Course {
                 let wrong = format!("{who:?} ended by {status}, asked to: {asked}");
                 self.wrong.push(wrong);
             }
-            if again || !asked {
+            if again {
                 self.bed.start(who);
             }
             return;
