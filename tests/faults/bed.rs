@@ -187,8 +187,8 @@ impl Bed {
         let patience = self.plan.patience * SCALE;
         command.args(["--wake-deadline", &format!("{}s", patience.as_secs())]);
         if self.plan.rotation {
-            command.args(["--ca-lifetime", "90s", "--ca-publish-wait", "8s"]);
-            command.args(["--leaf-lifetime", "22s"]);
+            command.args(["--ca-lifetime", "180s", "--ca-publish-wait", "10s"]);
+            command.args(["--leaf-lifetime", "40s"]);
         }
         self.hooks(&mut command);
         command

@@ -22,6 +22,8 @@ use crate::common::netns;
 
 /// After the last step, what should not come has so long to come nevertheless.
 const DWELL: Duration = Duration::from_millis(1_500);
+/// The managers' CA is renewed after 12 s; then the plan is under way.
+const RENEWED_AFTER: Duration = Duration::from_secs(9);
 /// Who has not come to an end by then never will.
 const END: Duration = Duration::from_secs(40);
 
@@ -45,6 +47,9 @@ pub(crate) async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
             broken: vec![format!("{why}; logs in {}", logs.display())],
         };
     }
+    if course.bed.plan.rotation {
+        course.rest_until(RENEWED_AFTER).await;
+    }
     course.run().await;
     course.heal().await;
     let judgement = settle(&mut course).await;
@@ -55,13 +60,21 @@ pub(crate) async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
     broken.append(&mut course.wrong);
     if !broken.is_empty() && sabotage.is_none() {
         let logs = keep_logs(seed, &course.bed);
-        broken.push(format!("logs in {}", logs.display()));
+        broken.insert(0, format!("logs in {}", logs.display()));
     }
     Ran {
         seed,
         tally,
         broken,
     }
+}
+
+/// The same on threads of its own, so that no run keeps another one waiting.
+fn alone(seed: u64, sabotage: Option<&'static str>) -> Ran {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(3).enable_all().build();
+    let runtime = runtime.expect("threads can be made");
+    runtime.block_on(run(seed, sabotage))
 }
 
 /// Waits until every wake has come to something.
@@ -141,8 +154,8 @@ pub(crate) async fn run_all(wanted: Wanted) -> (Tally, Vec<Ran>) {
                 let seed = next;
                 next += 1;
                 eprintln!("seed {seed}");
-                tasks.spawn(async move {
-                    let ran = run(seed, wanted.sabotage).await;
+                tasks.spawn_blocking(move || {
+                    let ran = alone(seed, wanted.sabotage);
                     drop(place);
                     ran
                 });

@@ -84,6 +84,15 @@ impl Course {
         })
     }
 
+    /// Waits until so much time has passed since the first process was started.
+    pub(crate) async fn rest_until(&mut self, time: Duration) {
+        let first = self.bed.record().0.first().map(|(at, _)| *at);
+        while first.is_some_and(|at| at.elapsed() < time) {
+            self.look().await;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Does all that is planned.
     pub(crate) async fn run(&mut self) {
         let began = Instant::now();
@@ -93,6 +102,8 @@ impl Course {
                 let left = (began + at).saturating_duration_since(Instant::now());
                 tokio::time::sleep(left.min(LOOK)).await;
             }
+            let late = Instant::now().saturating_duration_since(began + at);
+            self.tally.late(late);
             self.step(step).await;
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Tally {
     starts: usize,
     excused: usize,
     worst: Duration,
+    /// How late a step was at most.
+    late: Duration,
 }
 
 impl Tally {
@@ -24,6 +26,11 @@ impl Tally {
     pub(crate) fn struck(&mut self, kind: &'static str, struck: bool) {
         let (struck_so_far, missed) = self.faults.entry(kind).or_default();
         *(if struck { struck_so_far } else { missed }) += 1;
+    }
+
+    /// Notes by how much a step was late.
+    pub(crate) fn late(&mut self, late: Duration) {
+        self.late = self.late.max(late);
     }
 
     /// Counts a run that has been judged.
@@ -50,6 +57,7 @@ impl Tally {
         self.starts += other.starts;
         self.excused += other.excused;
         self.worst = self.worst.max(other.worst);
+        self.late = self.late.max(other.late);
         add(&mut self.excluded, &other.excluded);
         add(&mut self.told, &other.told);
     }
@@ -90,6 +98,7 @@ impl fmt::Display for Tally {
             "second starts excused (mark lost, or change unseen) {}",
             self.excused
         )?;
-        write!(f, "longest from packet to start {:.2?}", self.worst)
+        writeln!(f, "longest from packet to start {:.2?}", self.worst)?;
+        write!(f, "a step of a plan was late by {:.2?} at most", self.late)
     }
 }
