@@ -148,6 +148,11 @@ impl Process {
         let _ = kill(Pid::from_raw(pid), signal);
     }
 
+    /// How it ended, where it has.
+    pub fn end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child can be waited for")
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Panics

@@ -164,7 +164,7 @@ impl Reports for Front {
             );
         }
         if self.pulse.is_catching_up() {
-            return self.defer(&report, Verdict::Busy, crate::pace::of(CATCHING_UP));
+            return self.defer(&report, Verdict::Busy, CATCHING_UP);
         }
         let age = self.contact.age(now());
         match self.directory.look_up(&report.wake, age) {

@@ -1,0 +1,292 @@
+//! Owns the bed of a run: an API server with KubeVirt, managers and agents of the real program, and the
+//! lines between them, each of which can be cut.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kubevirt_wol::packet::MagicPacket;
+use serde_json::json;
+
+use super::{
+    plan::{BYSTANDERS, Plan, SCALE, Who, mac, replica},
+    record::{Life, Record, What},
+    wires::{Lan, Wire},
+};
+use crate::common::{
+    apiserver::ApiServer,
+    cluster::Cluster,
+    kubevirt::vm::{RunStrategy, vm},
+    netns::Host,
+    process::{Process, free_tcp, free_udp},
+    trust::{NAMESPACE, Pod, Security, Trust},
+};
+
+/// Where the VMs are.
+pub(crate) const HOME: &str = "home";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kubevirt-wol");
+
+/// The name of a VM.
+pub(crate) fn name(vm: usize) -> String {
+    format!("vm-{vm}")
+}
+
+/// What a VM's owner asked for; a third of them each.
+pub(crate) fn strategy(vm: usize) -> RunStrategy {
+    match vm % 3 {
+        0 => RunStrategy::Manual,
+        1 => RunStrategy::RerunOnFailure,
+        _ => RunStrategy::Halted,
+    }
+}
+
+/// A place for a process that is started again and again.
+#[derive(Default)]
+pub(crate) struct Seat {
+    pub(crate) process: Option<Process>,
+    /// Those that ended, for their logs.
+    pub(crate) old: Vec<Process>,
+    /// It has been started and has not said yet that it is ready.
+    pub(crate) awaited: bool,
+    /// It was asked to end, then.
+    pub(crate) asked: Option<std::time::Instant>,
+    /// It is to be started again once it has ended.
+    pub(crate) again: bool,
+}
+
+pub(crate) struct Manager {
+    pub(crate) seat: Seat,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) api: Wire,
+    kubeconfig: tempfile::NamedTempFile,
+}
+
+pub(crate) struct Agent {
+    pub(crate) seat: Seat,
+    pub(crate) node: String,
+    pub(crate) pod: Pod,
+    flags: Vec<String>,
+    port: u16,
+    /// To each manager.
+    pub(crate) wires: Vec<Wire>,
+    /// The node's own network, where it has one.
+    pub(crate) host: Option<Host>,
+}
+
+/// The bed. What is declared first ends first.
+pub(crate) struct Bed {
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) managers: Vec<Manager>,
+    pub(crate) cluster: Cluster,
+    pub(crate) lan: Option<Lan>,
+    pub(crate) plan: Plan,
+    record: Arc<Mutex<Record>>,
+    sabotage: Option<&'static str>,
+}
+
+impl Bed {
+    /// Makes everything and waits until every agent can wake by every manager.
+    pub(crate) async fn new(plan: Plan, sabotage: Option<&'static str>) -> Self {
+        let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
+        cluster.install_crd().await;
+        cluster.namespace(HOME).await;
+        cluster
+            .config("default", json!({"discoveryMode": "All"}))
+            .await;
+        for one in 0..plan.vms + BYSTANDERS {
+            let vm = vm(HOME, &name(one)).mac(&mac(one).to_string());
+            cluster.kubevirt.add(&vm.run_strategy(strategy(one))).await;
+        }
+        let mut bed = Self {
+            agents: Vec::new(),
+            managers: Vec::new(),
+            lan: plan.namespaces.then(Lan::new),
+            cluster,
+            plan,
+            record: Arc::default(),
+            sabotage,
+        };
+        for one in 0..bed.plan.managers {
+            let manager = bed.seat_for_manager().await;
+            bed.managers.push(manager);
+            bed.start(Who::Manager(one));
+        }
+        for one in 0..bed.plan.agents {
+            let agent = bed.seat_for_agent(one).await;
+            bed.agents.push(agent);
+            bed.start(Who::Agent(one));
+        }
+        bed
+    }
+
+    async fn seat_for_manager(&self) -> Manager {
+        let server = self.server();
+        let api = Wire::to(server.address()).await;
+        let (from, to) = (server.address().to_string(), api.address().to_string());
+        let mut kubeconfig = tempfile::NamedTempFile::new().expect("a file can be made");
+        let text = server.kubeconfig().replace(&from, &to);
+        let written = kubeconfig.write_all(text.as_bytes());
+        written.expect("the kubeconfig can be written");
+        Manager {
+            seat: Seat::default(),
+            grpc: free_tcp(),
+            admin: free_tcp(),
+            api,
+            kubeconfig,
+        }
+    }
+
+    async fn seat_for_agent(&self, one: usize) -> Agent {
+        let node = format!("node-{one}");
+        let (pod, flags) = self.cluster.security.of_agent(&node);
+        let host = self.lan.as_ref().map(|lan| lan.node(one));
+        let mut wires = Vec::new();
+        for manager in &self.managers {
+            wires.push(Wire::from(host.as_ref(), manager.grpc).await);
+        }
+        Agent {
+            seat: Seat::default(),
+            port: if host.is_some() { 9 } else { free_udp() },
+            node,
+            pod: pod.expect("it has a pod"),
+            flags,
+            wires,
+            host,
+        }
+    }
+
+    /// Starts a process where none runs.
+    pub(crate) fn start(&mut self, who: Who) {
+        if self.seat(who).process.is_some() {
+            return;
+        }
+        let (name, command) = match who {
+            Who::Manager(one) => (replica(one), self.manager_command(one)),
+            Who::Agent(one) => (self.agents[one].node.clone(), self.agent_command(one)),
+        };
+        let process = Process::spawn_command(&name, command);
+        let seat = self.seat_mut(who);
+        seat.process = Some(process);
+        (seat.awaited, seat.asked, seat.again) = (true, None, false);
+        self.record().add(What::Life(who, Life::Spawned));
+    }
+
+    fn manager_command(&self, one: usize) -> Command {
+        let manager = &self.managers[one];
+        let mut command = Command::new(PROGRAM);
+        command.env("KUBECONFIG", manager.kubeconfig.path());
+        command.args(["manager", "--namespace", NAMESPACE]);
+        command.args(["--replica-id", &replica(one)]);
+        command.args(["--grpc-bind", &manager.grpc.to_string()]);
+        command.args(["--admin-bind", &manager.admin.to_string()]);
+        let patience = self.plan.patience * SCALE;
+        command.args(["--wake-deadline", &format!("{}s", patience.as_secs())]);
+        if self.plan.rotation {
+            command.args(["--ca-lifetime", "180s", "--ca-publish-wait", "10s"]);
+            command.args(["--leaf-lifetime", "40s"]);
+        }
+        self.hooks(&mut command);
+        command
+    }
+
+    fn agent_command(&self, one: usize) -> Command {
+        let agent = &self.agents[one];
+        let mut command = match &agent.host {
+            Some(host) => host.command(PROGRAM),
+            None => Command::new(PROGRAM),
+        };
+        command.args(["agent", "--node-name", &agent.node]);
+        if agent.host.is_none() {
+            command.arg("--no-raw");
+        }
+        let managers = agent.wires.iter().map(|wire| wire.address().to_string());
+        let managers: Vec<_> = managers.collect();
+        command.args(["--manager", &managers.join(",")]);
+        command.args(["--wol-port", &agent.port.to_string()]);
+        command.args(&agent.flags);
+        self.hooks(&mut command);
+        command
+    }
+
+    fn hooks(&self, command: &mut Command) {
+        command.args(["--time-scale", &SCALE.to_string()]);
+        if let Some(mechanism) = self.sabotage {
+            command.args(["--sabotage", mechanism]);
+        }
+    }
+
+    /// Sends a packet for a VM.
+    pub(crate) fn wake(&self, vm: usize, only: Option<usize>) {
+        let packet = MagicPacket::new(mac(vm), &[]).expect("a station's address");
+        let to: Vec<_> = match only {
+            Some(agent) => vec![agent],
+            None => (0..self.agents.len()).collect(),
+        };
+        self.record().add(What::Sent { vm, to: to.clone() });
+        self.send(&packet.to_bytes(), only, &to);
+    }
+
+    fn send(&self, bytes: &[u8], only: Option<usize>, to: &[usize]) {
+        if let Some(lan) = &self.lan {
+            return lan.send(bytes, only);
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback can be bound");
+        for agent in to {
+            // Where nobody listens, nobody hears.
+            let _ = socket.send_to(bytes, ("127.0.0.1", self.agents[*agent].port));
+        }
+    }
+
+    /// A socket for a flood, and where it goes to.
+    pub(crate) fn flooding(&self) -> (Arc<UdpSocket>, Vec<SocketAddr>) {
+        if let Some(lan) = &self.lan {
+            return lan.flooding();
+        }
+        let socket = UdpSocket::bind("127.0.0.2:0").expect("loopback can be bound");
+        let ports = self.agents.iter().map(|agent| agent.port);
+        let to = ports.map(|port| ([127, 0, 0, 1], port).into()).collect();
+        (Arc::new(socket), to)
+    }
+
+    pub(crate) fn seat(&self, who: Who) -> &Seat {
+        match who {
+            Who::Agent(one) => &self.agents[one].seat,
+            Who::Manager(one) => &self.managers[one].seat,
+        }
+    }
+
+    pub(crate) fn seat_mut(&mut self, who: Who) -> &mut Seat {
+        match who {
+            Who::Agent(one) => &mut self.agents[one].seat,
+            Who::Manager(one) => &mut self.managers[one].seat,
+        }
+    }
+
+    /// All places for processes.
+    pub(crate) fn everybody(&self) -> Vec<Who> {
+        let agents = (0..self.plan.agents).map(Who::Agent);
+        agents
+            .chain((0..self.plan.managers).map(Who::Manager))
+            .collect()
+    }
+
+    pub(crate) fn server(&self) -> &ApiServer {
+        self.cluster.server().expect("it is the stand-in")
+    }
+
+    pub(crate) fn trust(&self) -> &Trust {
+        match &self.cluster.security {
+            Security::Own(trust) => trust,
+            Security::Insecure => panic!("nobody is insecure here"),
+        }
+    }
+
+    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

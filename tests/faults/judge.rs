@@ -1,0 +1,359 @@
+//! Owns the judgement of a run: the promise of the delivery contract, checked from what the API server
+//! was asked to do. A wake is a VM and a window, not a packet.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    bed::{Bed, name},
+    heard::{Exclusion, Hearing, Ways},
+    plan::{BYSTANDERS, Plan, TTL, WINDOW, Who, mac, replica},
+    record::{Line, Record, Spans, What},
+};
+use crate::common::process;
+
+/// What lies between the program's clock and the log of starts.
+const SLACK: Duration = Duration::from_millis(700);
+/// What lies between two clocks that nobody keeps waiting.
+const BLINK: Duration = Duration::from_millis(100);
+/// With everything in order for so long, nothing may be given up.
+const EASY: Duration = Duration::from_millis(2_700);
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// Where the promise was broken.
+    pub(crate) broken: Vec<String>,
+    /// Packets that the promise covers and that have come to nothing yet.
+    pub(crate) pending: Vec<String>,
+    pub(crate) packets: usize,
+    pub(crate) covered: usize,
+    pub(crate) excluded: BTreeMap<Exclusion, usize>,
+    /// By the word for it, what was told of wakes that started nothing.
+    pub(crate) told: BTreeMap<String, usize>,
+    pub(crate) starts: usize,
+    /// Second starts that a lost mark, or a change that nobody saw, excuses.
+    pub(crate) excused: usize,
+    /// From the first packet to the start.
+    pub(crate) worst: Duration,
+}
+
+/// A packet, and who heard it.
+struct Packet {
+    at: Instant,
+    hearings: Vec<Hearing>,
+}
+
+/// Effective starts of one VM.
+struct Start {
+    at: Instant,
+    /// When the VM had gone off before, if it had.
+    off: Option<Instant>,
+    /// The manager that told of it.
+    maker: Option<usize>,
+}
+
+/// All that is known of a run.
+pub(crate) struct Judge<'a> {
+    plan: &'a Plan,
+    record: &'a Record,
+    began: Instant,
+    ways: Ways,
+    starts: Vec<(Instant, String)>,
+    /// The lines about decided wakes, by manager.
+    lines: Vec<(usize, process::Line)>,
+    /// What may have come later than the program could know: silent lines and frozen processes.
+    held: Vec<Spans>,
+    judgement: Judgement,
+}
+
+/// Judges a run, at its end or before.
+pub(crate) fn judge(bed: &Bed) -> Judgement {
+    let record = bed.record();
+    let dropped = |one: usize| {
+        let seat = &bed.agents[one].seat;
+        let processes = seat.old.iter().chain(&seat.process);
+        let mut lines = processes.flat_map(process::Process::lines);
+        lines.any(|line| line.message().starts_with("the kernel dropped"))
+    };
+    let dropped: Vec<_> = (0..bed.plan.agents).map(dropped).collect();
+    let starts = bed.cluster.kubevirt.starts().into_iter();
+    let starts = starts.filter(|start| start.code == 202);
+    let mut judge = Judge {
+        plan: &bed.plan,
+        began: record.0.first().map_or_else(Instant::now, |(at, _)| *at),
+        ways: Ways::new(&bed.plan, &record, &dropped),
+        starts: starts.map(|one| (one.at.into_std(), one.vm.name)).collect(),
+        lines: decisions(bed),
+        held: held(&bed.plan, &record),
+        judgement: Judgement::default(),
+        record: &record,
+    };
+    judge.bystanders(bed);
+    for vm in 0..bed.plan.vms {
+        judge.vm(vm);
+    }
+    judge.judgement
+}
+
+fn decisions(bed: &Bed) -> Vec<(usize, process::Line)> {
+    let managers = bed.managers.iter().enumerate();
+    let lines = managers.flat_map(|(one, manager)| {
+        let processes = manager.seat.old.iter().chain(&manager.seat.process);
+        let lines = processes.flat_map(process::Process::lines);
+        lines.map(move |line| (one, line))
+    });
+    lines.filter(|(_, line)| line.message() == "wake").collect()
+}
+
+fn held(plan: &Plan, record: &Record) -> Vec<Spans> {
+    let agents = (0..plan.agents).map(Who::Agent);
+    let managers = (0..plan.managers).map(Who::Manager);
+    let mut held: Vec<_> = agents
+        .chain(managers)
+        .map(|who| record.frozen(who))
+        .collect();
+    for manager in 0..plan.managers {
+        held.push(record.api(manager, Line::Silent));
+        for agent in 0..plan.agents {
+            held.push(record.link(agent, manager, Line::Silent));
+        }
+    }
+    held
+}
+
+impl Judge<'_> {
+    /// Nobody is called that no packet named.
+    fn bystanders(&mut self, bed: &Bed) {
+        for vm in self.plan.vms..self.plan.vms + BYSTANDERS {
+            let path = format!("/virtualmachines/{}/start", name(vm));
+            let requests = bed.server().requests();
+            if requests.iter().any(|one| one.path.ends_with(&path)) {
+                let broken = format!("{} was called, and nobody asked for it", name(vm));
+                self.judgement.broken.push(broken);
+            }
+        }
+    }
+
+    fn vm(&mut self, vm: usize) {
+        let packets = self.packets(vm);
+        let starts = self.starts(vm);
+        for (index, start) in starts.iter().enumerate() {
+            let before = index.checked_sub(1).map(|index| &starts[index]);
+            if let Err(why) = self.start(start, before, &packets) {
+                let story = self.story(vm, &packets, &starts);
+                self.judgement.broken.push(format!("{why}: {story}"));
+            }
+        }
+        for packet in &packets {
+            self.judgement.packets += 1;
+            match self.ways.covered(&packet.hearings) {
+                Err(why) => *self.judgement.excluded.entry(why).or_default() += 1,
+                Ok(()) => self.outcome(vm, packet, &packets, &starts),
+            }
+        }
+    }
+
+    fn packets(&self, vm: usize) -> Vec<Packet> {
+        let sent = self.record.0.iter().filter_map(|(at, what)| match what {
+            What::Sent { vm: one, to } if *one == vm => Some(Packet {
+                at: *at,
+                hearings: self.ways.hearings(*at, to),
+            }),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// The starts that changed something: one that is accepted for a VM that is on does not.
+    fn starts(&mut self, vm: usize) -> Vec<Start> {
+        let offs = self.record.times(|what| *what == What::Off(vm));
+        let mut starts: Vec<Start> = Vec::new();
+        let times = self.starts.iter().filter(|(_, one)| *one == name(vm));
+        let times: Vec<_> = times.map(|(at, _)| *at).collect();
+        for (index, at) in times.iter().enumerate() {
+            let off = offs.iter().copied().rfind(|off| off < at);
+            let first = starts
+                .last()
+                .is_none_or(|last| off.is_some_and(|off| last.at < off));
+            if first {
+                let next = times.get(index + 1).copied();
+                let maker = self.maker(vm, *at, next);
+                starts.push(Start {
+                    at: *at,
+                    off,
+                    maker,
+                });
+            }
+        }
+        self.judgement.starts += starts.len();
+        starts
+    }
+
+    fn maker(&self, vm: usize, at: Instant, next: Option<Instant>) -> Option<usize> {
+        let mut lines = self.lines.iter().filter(|(_, line)| {
+            line.field("outcome") == "started"
+                && line.field("vm") == name(vm)
+                && line.at + BLINK >= at
+                && next.is_none_or(|next| line.at < next)
+        });
+        lines.next().map(|(manager, _)| *manager)
+    }
+
+    /// What may have caused a start: heard while the VM was off, and not too old.
+    fn causes<'p>(&self, start: &Start, packets: &'p [Packet]) -> Vec<&'p Hearing> {
+        let causes = self.fresh(start, packets).into_iter();
+        let off = |one: &&Hearing| start.off.is_none_or(|off| one.at + BLINK >= off);
+        causes.filter(off).collect()
+    }
+
+    fn fresh<'p>(&self, start: &Start, packets: &'p [Packet]) -> Vec<&'p Hearing> {
+        let hearings = packets.iter().flat_map(|packet| &packet.hearings);
+        let fresh = hearings.filter(|one| {
+            let life = if self.ways.may_be_deferred(one) {
+                self.plan.patience.max(TTL)
+            } else {
+                TTL
+            };
+            let held = self.held.iter().map(|held| held.total(one.at, start.at));
+            one.at <= start.at + BLINK && start.at <= one.at + life + SLACK + held.sum::<Duration>()
+        });
+        fresh.collect()
+    }
+
+    /// Whether a start keeps the promise.
+    fn start(
+        &mut self,
+        start: &Start,
+        before: Option<&Start>,
+        packets: &[Packet],
+    ) -> Result<(), String> {
+        let causes = self.causes(start, packets);
+        if let Some(first) = causes.iter().map(|one| one.at).min() {
+            let delay = start.at.saturating_duration_since(first);
+            self.judgement.worst = self.judgement.worst.max(delay);
+        }
+        if causes.is_empty() {
+            if self.fresh(start, packets).is_empty() {
+                return Err("started, and nobody had asked for it within the TTL".into());
+            }
+            if before.is_some_and(|before| self.observed(before, start)) {
+                return Err("started by a packet from before the VM went on and off".into());
+            }
+            self.judgement.excused += 1;
+            return Ok(());
+        }
+        let Some(before) = before else { return Ok(()) };
+        let first = self.causes(before, packets).iter().map(|one| one.at).min();
+        let Some(first) = first else { return Ok(()) };
+        if causes.iter().any(|one| one.at + BLINK >= first + WINDOW) {
+            return Ok(());
+        }
+        if self.marked(before, start) {
+            return Err("started a second time for one wake".into());
+        }
+        self.judgement.excused += 1;
+        Ok(())
+    }
+
+    /// Whether who started the VM must have seen that it had gone on and off before.
+    fn observed(&self, before: &Start, start: &Start) -> bool {
+        let sees = |one: usize| {
+            let all_the_time = |spans: &Spans| spans.covers(before.at, start.at);
+            let resets = self.record.times(|what| *what == What::WatchReset);
+            let blind = resets
+                .iter()
+                .any(|at| before.at < *at + SLACK && *at < start.at);
+            !blind
+                && all_the_time(&self.record.up(Who::Manager(one)))
+                && all_the_time(&self.record.api(one, Line::Whole))
+        };
+        match start.maker {
+            Some(one) => sees(one),
+            None => (0..self.plan.managers).all(sees),
+        }
+    }
+
+    /// Whether who started the VM must have known that it did so before.
+    fn marked(&self, before: &Start, start: &Start) -> bool {
+        before.maker.is_some_and(|one| {
+            let runs = self.record.running(Who::Manager(one));
+            start.maker == Some(one) && runs.covers(before.at, start.at)
+        })
+    }
+
+    /// What became of a packet that the promise covers.
+    fn outcome(&mut self, vm: usize, packet: &Packet, packets: &[Packet], starts: &[Start]) {
+        self.judgement.covered += 1;
+        let heard = packet.hearings.iter().map(|one| one.at).min();
+        let heard = heard.unwrap_or(packet.at);
+        let until = heard + self.plan.patience.max(TTL) + 3 * SLACK;
+        let offs = self.record.times(|what| *what == What::Off(vm));
+        let is_on = |start: &Start| {
+            let off = offs.iter().find(|off| **off >= start.at);
+            start.at < until && off.is_none_or(|off| *off + BLINK >= heard)
+        };
+        let repeats = |start: &Start| {
+            let causes = self.causes(start, packets);
+            start.at <= heard && causes.iter().any(|one| heard < one.at + WINDOW + BLINK)
+        };
+        if starts.iter().any(|start| is_on(start) || repeats(start)) {
+            return;
+        }
+        let told = self
+            .lines
+            .iter()
+            .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
+        match told.map(|(_, line)| line.field("outcome").to_owned()) {
+            Some(outcome) => {
+                if outcome == "expired" && self.ways.was_easy(&packet.hearings, EASY) {
+                    let story = self.story(vm, packets, starts);
+                    let broken = format!("given up, though nothing was in the way: {story}");
+                    self.judgement.broken.push(broken);
+                }
+                *self.judgement.told.entry(outcome).or_default() += 1;
+            }
+            None => {
+                let story = self.story(vm, packets, starts);
+                let sent = self.clock(packet.at);
+                let lost = format!("neither started nor told, sent at {sent}: {story}");
+                self.judgement.pending.push(lost);
+            }
+        }
+    }
+
+    fn clock(&self, at: Instant) -> String {
+        format!(
+            "{:.3}",
+            at.saturating_duration_since(self.began).as_secs_f64()
+        )
+    }
+
+    /// All that happened to a VM, for people.
+    fn story(&self, vm: usize, packets: &[Packet], starts: &[Start]) -> String {
+        let mut story: Vec<(Instant, String)> = Vec::new();
+        for packet in packets {
+            let heard = packet.hearings.iter().map(|one| {
+                let doubt = if one.sure { "" } else { "?" };
+                format!("{}{doubt}@{}", one.agent, self.clock(one.at))
+            });
+            let heard: Vec<_> = heard.collect();
+            let covered = self.ways.covered(&packet.hearings);
+            story.push((packet.at, format!("sent, heard by {heard:?}, {covered:?}")));
+        }
+        for start in starts {
+            let maker = start.maker.map_or_else(|| "?".into(), replica);
+            story.push((start.at, format!("started by {maker}")));
+        }
+        for off in self.record.times(|what| *what == What::Off(vm)) {
+            story.push((off, "off".into()));
+        }
+        story.sort_by_key(|(at, _)| *at);
+        let lines = story
+            .iter()
+            .map(|(at, what)| format!("\n    {} {what}", self.clock(*at)));
+        format!("{} {}{}", name(vm), mac(vm), lines.collect::<String>())
+    }
+}
