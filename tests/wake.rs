@@ -49,6 +49,7 @@ scenarios!(
     a_wake_while_the_api_is_away_starts_when_it_is_back,
     an_outage_within_the_cache_ttl_changes_no_answer,
     the_end_of_an_outage_is_told_although_nothing_has_changed,
+    a_server_that_knows_no_rights_yet_refuses_no_wake,
     past_its_cache_ttl_the_manager_waits_to_know_what_it_missed,
     each_config_counts_its_own_cache_ttl,
     an_idle_manager_asks_the_api_for_nothing_but_changes,
