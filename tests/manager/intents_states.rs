@@ -272,7 +272,11 @@ impl World {
             assert!(open || machine.calling.is_none());
         }
         let due = self.world.intents.next_due(self.world.now);
-        assert_eq!(due.is_none(), self.world.intents.is_empty(), "all are looked at again");
+        assert_eq!(
+            due.is_none(),
+            self.world.intents.is_empty(),
+            "all are looked at again"
+        );
     }
 
     fn called(&mut self, call: Call, id: u64, vm: &Arc<Vm>) {
@@ -286,11 +290,12 @@ impl World {
             let mut own = self.reported.iter().filter(|one| one.is_open_for(n));
             let first = own.clone().next().expect("somebody wished that");
             assert!(now < first.heard_at + self.limits.wake_deadline);
-            let kept = own.any(|one| {
-                one.deferrals > 0 || now < one.heard_at + self.limits.event_ttl
-            });
+            let kept =
+                own.any(|one| one.deferrals > 0 || now < one.heard_at + self.limits.event_ttl);
             assert!(kept, "what is stale and was not promised starts nothing");
-            let again = machine.accepted.is_none_or(|at| now >= at + CONFIRMED_WITHIN);
+            let again = machine
+                .accepted
+                .is_none_or(|at| now >= at + CONFIRMED_WITHIN);
             assert!(again, "an accepted start is given its time");
         }
         self.vms[n].calling = Some((call, id));
@@ -471,15 +476,20 @@ impl explore::World for World {
 fn told(what: &str, explored: Explored) {
     let Explored { states, steps } = explored;
     eprintln!("{what}: {states} states by {steps} steps");
-    assert!(states > 5_000, "the search went nowhere: {states} states");
+    assert!(states > 2_000, "the search went nowhere: {states} states");
 }
 
 #[test]
 fn in_every_order_of_what_happens_to_one_vm_each_report_is_settled_once_and_nothing_starts_late() {
-    for power in [Power::Off, Power::Stopping] {
-        let world = World::new(limits(), &[power], 2);
-        told(&format!("{power:?}"), explore(world, 5));
-    }
+    let world = World::new(limits(), &[Power::Off], 2);
+    told("one that was off", explore(world, 5));
+}
+
+#[test]
+fn in_every_order_of_what_happens_to_a_vm_that_was_stopping_none_is_lost_and_none_starts_early() {
+    let mut world = World::new(limits(), &[Power::Stopping], 2);
+    world.take(Step::Wake(0, 0));
+    told("one that was stopping", explore(world, 4));
 }
 
 #[test]
@@ -493,5 +503,5 @@ fn in_every_order_of_what_happens_to_two_vms_that_compete_each_has_its_turn() {
     let mut world = World::new(limits, &[Power::Off; 2], 2);
     world.take(Step::Wake(0, 0));
     world.take(Step::Wake(1, 0));
-    told("two", explore(world, 4));
+    told("two that compete", explore(world, 4));
 }

@@ -102,14 +102,22 @@ impl World {
         let full = self.ring.len() == self.ring.capacity;
         let victims = |ring: &Ring, known| {
             let mut all = ring.entries.values();
-            all.find(|entry| entry.known == known).map(|entry| entry.seq)
+            all.find(|entry| entry.known == known)
+                .map(|entry| entry.seq)
         };
         let victim = victims(&self.ring, false).or(victims(&self.ring, true).filter(|_| known));
         let dropped = self
             .ring
             .push(wake(target, Carrier::Udp), key(target), known, self.now);
-        assert_eq!(dropped.is_some(), full, "only a full ring lets go of a wake");
-        assert!(dropped.iter().all(|dropped| dropped.retry), "it counts anew");
+        assert_eq!(
+            dropped.is_some(),
+            full,
+            "only a full ring lets go of a wake"
+        );
+        assert!(
+            dropped.iter().all(|dropped| dropped.retry),
+            "it counts anew"
+        );
         if full && victim.is_none() {
             assert_eq!(dropped.map(|dropped| dropped.key), Some(key(target)));
             assert_eq!(self.ring.next_seq, seq, "it was not taken in");
@@ -128,7 +136,10 @@ impl World {
             kept_until: None,
             sent: BTreeMap::new(),
         };
-        assert!(self.heard.insert(seq, heard).is_none(), "a number of its own");
+        assert!(
+            self.heard.insert(seq, heard).is_none(),
+            "a number of its own"
+        );
     }
 
     /// The wake that the replica ought to be sent next.
@@ -154,7 +165,10 @@ impl World {
         assert_eq!(due.deferred, heard.kept_until.is_some());
         let before = heard.sent.insert(replica, Some(self.now)).flatten();
         let soon = |at| self.now < at + ACK_TIMEOUT;
-        assert!(!before.is_some_and(soon), "not twice before it could answer");
+        assert!(
+            !before.is_some_and(soon),
+            "not twice before it could answer"
+        );
     }
 
     fn answer(&mut self, replica: usize, seq: u64, says: Says) {
@@ -167,7 +181,11 @@ impl World {
         let settled = self
             .ring
             .acked(&NAMES[replica].into(), seq, &answer, self.now);
-        let Some(heard) = self.heard.get_mut(&seq).filter(|one| one.fate == Fate::Open) else {
+        let Some(heard) = self
+            .heard
+            .get_mut(&seq)
+            .filter(|one| one.fate == Fate::Open)
+        else {
             assert_eq!(settled, None);
             assert_eq!(format!("{:?}", self.ring), before, "it means nothing");
             return;
@@ -193,7 +211,9 @@ impl World {
         }
         let before: Vec<u64> = self.ring.entries.keys().copied().collect();
         let stale = self.ring.tick(self.now);
-        let left = before.iter().filter(|seq| !self.ring.entries.contains_key(seq));
+        let left = before
+            .iter()
+            .filter(|seq| !self.ring.entries.contains_key(seq));
         let left: Vec<u64> = left.copied().collect();
         let keys: Vec<Key> = left.iter().map(|seq| key(self.heard[seq].target)).collect();
         let told: Vec<Key> = stale.iter().map(|settled| settled.key.clone()).collect();
@@ -205,7 +225,10 @@ impl World {
         }
         let open = self.ring.entries.values();
         for entry in open.filter(|entry| entry.place.is_waiting()) {
-            assert!(self.heard[&entry.seq].is_fresh(self.now), "no stale one waits");
+            assert!(
+                self.heard[&entry.seq].is_fresh(self.now),
+                "no stale one waits"
+            );
         }
     }
 
@@ -317,7 +340,10 @@ fn report(what: &str, explored: explore::Explored) {
 
 #[test]
 fn in_every_order_of_what_happens_to_two_replicas_no_wake_is_lost_stale_or_sent_after_its_end() {
-    report("from two replicas", explore(World::new(8, 3).with_both(), 6));
+    report(
+        "from two replicas",
+        explore(World::new(8, 3).with_both(), 6),
+    );
     report("from none", explore(World::new(8, 2), 6));
 }
 

@@ -157,10 +157,7 @@ impl Intent {
     /// Whether this process stood still for so long that those who reported it heard nothing in
     /// time, and have dropped it: who is told only now to keep it has nothing to keep.
     pub(super) fn is_given_up(&self, ttl: Duration, now: Instant) -> bool {
-        let waits = !matches!(
-            self.state,
-            State::Calling { .. } | State::Confirming { .. }
-        );
+        let waits = !matches!(self.state, State::Calling { .. } | State::Confirming { .. });
         let silent = |(joined, _): &(Instant, Reply)| now >= *joined + ASKED_ELSEWHERE;
         waits
             && !self.is_promised()

@@ -185,7 +185,9 @@ impl Intents {
     pub(super) fn unread(&mut self, uid: &Arc<str>, why: String, now: Instant) {
         let roll = self.jitter.f64();
         if let Some(intent) = self.open.get_mut(uid)
-            && intent.accepted.is_some_and(|at| now < at + CONFIRMED_WITHIN)
+            && intent
+                .accepted
+                .is_some_and(|at| now < at + CONFIRMED_WITHIN)
         {
             let read_at = now + pause(intent.failures, roll);
             intent.failures += 1;
