@@ -56,12 +56,9 @@ pub(crate) async fn who_sends_and_waits_is_told_that_the_vm_runs(c: &Cluster) {
 
 pub(crate) async fn who_sends_and_waits_is_told_why_the_vm_does_not_run(c: &Cluster) {
     let (_manager, agent) = ready(c).await;
-    // A VM that may start once only, and that was on.
+    // One that KubeVirt starts once only, and that is off.
     let once = vm(NS, "desktop").mac(MAC).run_strategy(RunStrategy::Once);
     c.kubevirt.add(&once).await;
-    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
-    c.kubevirt.stop(NS, "desktop").await;
-    c.kubevirt.wait_for_status(NS, "desktop", "Stopped").await;
     let args = ["vm/home/desktop", "--wait", "--wait-timeout=30s"];
     let output = send_and_wait(c, &agent, &args).await;
     let told = lines(&output);
