@@ -57,5 +57,7 @@ scenarios!(
     an_idle_manager_asks_the_api_for_nothing_but_changes,
     an_odd_vm_does_not_hide_the_others,
     the_original_agents_protocol_wakes_too,
+    who_sends_and_waits_is_told_that_the_vm_runs,
+    who_sends_and_waits_is_told_why_the_vm_does_not_run,
     manager_and_agents_end_when_asked,
 );

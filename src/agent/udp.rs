@@ -53,11 +53,20 @@ pub(super) struct UdpListener {
 }
 
 impl UdpListener {
-    /// Opens the port.
+    /// Opens the port, which the next agent can open, too.
     pub(super) fn open(port: u16) -> io::Result<Self> {
+        Self::open_as(port, true)
+    }
+
+    /// Opens the port unless somebody has it, and shares it with nobody.
+    pub(super) fn open_alone(port: u16) -> io::Result<Self> {
+        Self::open_as(port, false)
+    }
+
+    fn open_as(port: u16, shared: bool) -> io::Result<Self> {
         // A node without IPv6 has no such sockets, or no such address.
-        let socket = match bind(port, Domain::IPV6) {
-            Err(error) if lacks_ipv6(&error) => bind(port, Domain::IPV4)?,
+        let socket = match bind(port, Domain::IPV6, shared) {
+            Err(error) if lacks_ipv6(&error) => bind(port, Domain::IPV4, shared)?,
             result => result?,
         };
         Ok(Self {
@@ -154,7 +163,7 @@ impl Listen for UdpListener {
     }
 }
 
-fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
+fn bind(port: u16, domain: Domain, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         domain,
         Type::DGRAM.nonblocking().cloexec(),
@@ -170,7 +179,7 @@ fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
     };
     // For the next agent of this node, which opens the port before this one ends. The other such
     // option would let any process take the unicast packets.
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     // The kernel grants what it is configured to, and that has to do.
     let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
     socket.bind(&SocketAddr::new(address, port).into())?;
