@@ -6,6 +6,7 @@ default:
 
 # What is deployed, with the image that IMG names.
 rendered := 'kubectl kustomize deploy/base | sed "${IMG:+s|image: kubevirt-wol:.*|image: $IMG|}"'
+openshift := 'kubectl kustomize deploy/overlays/openshift | sed "${IMG:+s|image: kubevirt-wol:.*|image: $IMG|}"'
 
 # Build the program: one binary is manager, agent, crd and send.
 build:
@@ -16,6 +17,27 @@ build-manager: build
 
 # The same file as build-manager: there is one binary.
 build-agent: build
+
+# PROGRAM names a program that is compiled already, PLATFORMS others than this machine's (linux/arm64, or
+# linux/amd64,linux/arm64), TOOL one of docker, podman and buildah.
+# IMG=registry/kubevirt-wol:tag just docker-build-all: there is one image.
+# Make the image of managers and agents.
+docker-build-all:
+    deploy/image/build
+
+# The same image as docker-build-agent: there is one.
+docker-build-manager: docker-build-all
+
+# The same image as docker-build-manager: there is one.
+docker-build-agent: docker-build-all
+
+# Push the image that IMG names.
+docker-push-all:
+    deploy/image/push
+
+# Compile the program as the image has it: static, for ARCH amd64 or arm64, without a container.
+static ARCH="amd64" FILE="target/image/kubevirt-wol":
+    deploy/image/compile {{ARCH}} {{FILE}}
 
 # See a magic packet start a VM, without a cluster and without root.
 demo:
@@ -56,13 +78,33 @@ fuzz TARGET SECONDS="60" *ARGS:
 proto:
     cargo check --locked
 
-# Write deploy/base/crd.yaml and deploy/base/rbac.yaml from the code.
+# promtool is part of Prometheus; it takes what the operator's object wraps.
+# Check the alerts, and that each fires when it should and only then.
+rules:
+    mkdir -p target/rules
+    sed '1,/^spec:/d; s/^  //' deploy/components/prometheus/rules.yaml > target/rules/rules.yaml
+    cp deploy/components/prometheus/rules_test.yaml target/rules/
+    promtool check rules target/rules/rules.yaml
+    promtool test rules target/rules/rules_test.yaml
+
+# The definition and the rights go into the base and into the chart, and the base into one file.
+# Write what deploy/ has of the code.
 manifests:
     cargo run --locked --quiet -- crd > deploy/base/crd.yaml
     cargo run --locked --quiet --example rbac > deploy/base/rbac.yaml
+    cp deploy/base/crd.yaml deploy/base/rbac.yaml deploy/components/prometheus/rules.yaml deploy/chart/files/
+    env -u IMG deploy/render > deploy/install.yaml
+
+# Write deploy/chart/README.md from its values.yaml.
+chart-readme:
+    go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 --chart-search-root deploy/chart --log-level warning
+
+# Refuse what linters and schemas say against Containerfile, manifests and chart.
+packaging:
+    deploy/lint
 
 # Write everything that is generated.
-generate: proto manifests
+generate: proto manifests chart-readme
 
 # Install the CustomResourceDefinition into the cluster of the current kubeconfig.
 install:
@@ -81,6 +123,10 @@ deploy:
 deploy-agent:
     kubectl apply -f deploy/base/namespace.yaml
     {{rendered}} | kubectl apply -l app.kubernetes.io/component=agent -f -
+
+# All of it on OpenShift, with SecurityContextConstraints of its own.
+deploy-openshift:
+    {{openshift}} | kubectl apply -f -
 
 # The CustomResourceDefinition stays, and so do the WolConfigs.
 # Remove managers, agents, and their namespace with all that is in it.

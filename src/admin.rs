@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     fmt::{Debug, Write as _},
     future::IntoFuture as _,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,7 +27,7 @@ use axum::{
     serve::Listener,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 pub use liveness::{Heartbeat, Liveness};
@@ -34,6 +35,9 @@ pub use socket_file::SocketFile;
 
 /// Requests that are under way at the end get this long.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be taken at most.
+const BACKLOG: u32 = 128;
 
 /// What must have happened before the process is ready. Ready while every gate is open.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +97,32 @@ impl Readiness {
 ///
 /// The address cannot be bound.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+    told(address, TcpListener::bind(address).await)
+}
+
+/// The same for agents, of which the next one on a node opens its port before the last one ends: both
+/// can, if they are of one user. Each is then asked now and then.
+///
+/// # Errors
+///
+/// The address cannot be bound.
+pub fn bind_beside(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    told(address, listen())
+}
+
+fn told(address: SocketAddr, bound: io::Result<TcpListener>) -> anyhow::Result<TcpListener> {
+    bound.with_context(|| {
         format!(
             "cannot listen on {address} for /metrics, /livez and /readyz; choose another with --admin-bind"
         )
@@ -198,6 +227,16 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_next_agent_of_a_node_opens_the_port_of_the_last_one_but_no_other_program_does() {
+        let last = bind_beside(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = last.local_addr().unwrap();
+        let next = bind_beside(address).unwrap();
+        assert_eq!(next.local_addr().unwrap(), address);
+        let refused = bind(address).await.unwrap_err().to_string();
+        assert!(refused.contains("choose another"), "{refused}");
+    }
 
     #[tokio::test]
     async fn a_request_that_is_never_finished_does_not_hold_up_the_end() {

@@ -41,12 +41,9 @@ use crate::{
     cli::AgentArgs,
     rpc::pb,
     settings::Settings,
-    shutdown::Tasks,
+    shutdown::{DRAIN, Tasks},
     telemetry,
 };
-
-/// How long the end waits for managers to take what was heard.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A task that has not taken a turn for so long hangs; each takes one every few seconds.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -96,7 +93,7 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Hears and reports until `token` is cancelled; then reads what the sockets have queued, waits
-/// until managers have taken it, 10 s at most, and returns.
+/// until managers have taken it, [`DRAIN`] at most, and returns.
 ///
 /// # Errors
 ///
@@ -135,7 +132,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
     let mut tasks = Tasks::new(token.clone());
     let (registry, health) = (Arc::new(registry), (readiness, liveness));
     if let Some(address) = args.admin_bind {
-        let listener = admin::bind(address).await?;
+        let listener = admin::bind_beside(address)?;
         let (registry, health) = (registry.clone(), health.clone());
         let admin = admin::serve(listener, registry, health, token.clone());
         tasks.spawn("admin", admin);
@@ -145,7 +142,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
         let admin = admin::serve(listener, registry, health, token.clone());
         tasks.spawn("health socket", admin);
     }
-    let heard_all = CancellationToken::new();
+    let (asked, heard_all) = (token.clone(), CancellationToken::new());
     let ears_closed = heard_all.clone();
     tasks.spawn("listeners", async move {
         listeners.supervise(token, supervision).await;
@@ -156,7 +153,7 @@ pub async fn run(args: AgentArgs, ears: Ears, token: CancellationToken) -> anyho
         tokio::select! {
             failed = sessions => failed,
             never = managers::keep_time(&intake, clock) => match never {},
-            () = flush(&intake, heard_all) => Ok(()),
+            () = flush(&intake, asked, heard_all) => Ok(()),
         }
     });
     tasks.join().await
@@ -180,11 +177,15 @@ async fn sessions(
     }
 }
 
-/// Waits until the sockets are closed and everything they heard is in a manager's hands.
-async fn flush(intake: &Intake, heard_all: CancellationToken) {
-    heard_all.cancelled().await;
-    let patience = Instant::now() + crate::pace::of(FLUSH_TIMEOUT);
-    let flushed = intake.flushed(patience.into_std());
+/// Waits until the end is asked for, the sockets are closed, and everything they heard is in a
+/// manager's hands.
+async fn flush(intake: &Intake, asked: CancellationToken, heard_all: CancellationToken) {
+    asked.cancelled().await;
+    let patience = Instant::now() + crate::pace::of(DRAIN);
+    let flushed = async {
+        heard_all.cancelled().await;
+        intake.flushed(patience.into_std()).await;
+    };
     if tokio::time::timeout_at(patience, flushed).await.is_err() {
         let wakes = intake.metrics().unsettled.get();
         tracing::warn!(wakes, "ends although no manager took all that was heard");

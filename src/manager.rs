@@ -24,6 +24,7 @@ pub mod passwords;
 pub mod peer;
 pub mod pulse;
 pub mod quota;
+pub mod readers;
 pub mod reconcile;
 pub mod report;
 pub mod rights;
@@ -69,7 +70,6 @@ use leading::{Leading, Others};
 use legacy::Legacy;
 use metrics::{Metrics, TransportMetrics};
 use options::{Options, Protection};
-use pulse::Pulse;
 use server::Server;
 use service::Agents;
 use sessions::Sessions;
@@ -94,7 +94,7 @@ const LISTS: [&str; 2] = ["the list of virtual machines", "the list of WolConfig
 pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<()> {
     // Said before anything is opened.
     Options::try_from(args.clone())?;
-    let grpc = TcpListener::bind(args.grpc_bind).await.with_context(|| {
+    let grpc = accept::listen(args.grpc_bind).with_context(|| {
         format!(
             "cannot listen on {} for agents; choose another address with --grpc-bind",
             args.grpc_bind
@@ -119,7 +119,7 @@ pub async fn serve(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = Options::try_from(args)?;
-    let plaintext = transport::bind_plaintext(&options).await?;
+    let plaintext = transport::bind_plaintext(&options)?;
     let manager = Manager::new(&options, client, (grpc, plaintext), token)?;
     manager.run(admin).await
 }
@@ -143,6 +143,9 @@ struct Manager {
     daemon_set: DaemonSetName,
     last_wakes: LastWakeWriter,
     token: CancellationToken,
+    /// Cancelled when the server and the waker have ended: what must outlive them ends then. They
+    /// need the watches, as only these tell what came of the last starts.
+    last: CancellationToken,
 }
 
 impl Manager {
@@ -159,7 +162,8 @@ impl Manager {
         let listed = LISTS.map(|name| readiness.gate(name));
         let replica = options.replica.clone();
         let (events, scribe) = Events::new(client.clone(), replica.clone(), metrics.clone());
-        let lives = (liveness.clone(), token.clone());
+        let last = CancellationToken::new();
+        let lives = (liveness.clone(), last.clone());
         let watch = watched(options, client.clone(), &mut registry, lives);
         let last_wakes = Arc::new(LastWakes::default());
         let tools = tools(options, &watch, &events, (&last_wakes, &metrics));
@@ -176,7 +180,7 @@ impl Manager {
             reports,
             sessions: Sessions::new(metrics.clone()),
             metrics,
-            pulse: Pulse::new(),
+            pulse: watch.pulse.clone(),
             token: token.clone(),
         };
         let last_wakes =
@@ -208,6 +212,7 @@ impl Manager {
             readiness,
             liveness,
             token,
+            last,
         })
     }
 
@@ -216,8 +221,7 @@ impl Manager {
         let [vms, configs] = self.listed;
         let heart = |name| self.liveness.task(name, STUCK_AFTER);
         let health = (self.readiness, self.liveness.clone());
-        // Cancelled when the server and the waker have ended: what must outlive them ends then.
-        let last = CancellationToken::new();
+        let last = self.last;
         let guard = Arc::new(last.clone().drop_guard());
         let mut tasks = Tasks::new(token.clone());
         tasks.spawn(
@@ -233,13 +237,10 @@ impl Manager {
         passwords(&self.watch, &self.daemon_set.namespace, &mut tasks);
         let followed = (self.watch.client.clone(), self.daemon_set);
         // The Lease is given back when nothing is done any more that needs it.
-        let ends = (token.clone(), last);
+        let ends = (token.clone(), last.clone());
         self.leading.spawn(&mut tasks, followed, ends, heart);
         let last_wakes = self.last_wakes;
-        tasks.spawn(
-            "last wakes",
-            last_wakes.run(token.clone(), heart("last wakes")),
-        );
+        tasks.spawn("last wakes", last_wakes.run(last, heart("last wakes")));
         let pulse = server.agents.pulse.clone();
         tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
         tasks.spawn(
@@ -313,6 +314,7 @@ fn tools(
     Tools {
         directory: watch.directory.clone(),
         contact: watch.contact.clone(),
+        pulse: watch.pulse.clone(),
         starter: Starter::new(watch.client.clone(), options.start_timeout),
         events: events.clone(),
         journal: Arc::default(),

@@ -204,7 +204,8 @@ pub fn answer(ack: &pb::Ack) -> Answer {
         pb::Outcome::Expired => Outcome::Expired,
         pb::Outcome::Stuck => Outcome::Stuck,
         pb::Outcome::Gone => Outcome::Gone,
-        pb::Outcome::Invalid | pb::Outcome::Unspecified => Outcome::Invalid,
+        pb::Outcome::Invalid => Outcome::Invalid,
+        pb::Outcome::Unspecified => Outcome::Unknown,
     };
     Answer::Final(outcome, ack.message.clone())
 }
@@ -224,6 +225,7 @@ fn outcome_to_pb(outcome: Outcome) -> pb::Outcome {
         Outcome::Invalid => pb::Outcome::Invalid,
         Outcome::Stuck => pb::Outcome::Stuck,
         Outcome::Gone => pb::Outcome::Gone,
+        Outcome::Unknown => pb::Outcome::Unspecified,
     }
 }
 

@@ -1,13 +1,26 @@
-//! Owns how the process ends: signals, and the tasks that must not end before it.
+//! Owns how the process ends: signals, the tasks that must not end before it, and how long that may
+//! take.
 
-use std::{fmt::Display, future::Future};
+use std::{collections::HashMap, fmt::Display, future::Future, pin::pin, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
+    task::{Id, JoinSet},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
+
+/// What is under way when the end is asked for gets this long: calls in flight, and wakes on their
+/// way to a manager.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// After this time the process ends, whoever still runs.
+pub const WITHIN: Duration = Duration::from_secs(14);
+
+/// What a manifest has to allow at least, in `terminationGracePeriodSeconds`: who is killed says
+/// nothing.
+pub const GRACE: Duration = Duration::from_secs(15);
 
 /// Cancels `token` on the first SIGTERM or SIGINT and ends the process on the second.
 ///
@@ -34,7 +47,8 @@ pub async fn on_signal(token: CancellationToken) -> anyhow::Result<()> {
 /// The long-lived tasks of a process. One that ends before shutdown takes the process with it:
 /// half a manager that looks alive is worse than none.
 pub struct Tasks {
-    set: JoinSet<(String, anyhow::Result<()>)>,
+    set: JoinSet<anyhow::Result<()>>,
+    names: HashMap<Id, String>,
     token: CancellationToken,
 }
 
@@ -44,6 +58,7 @@ impl Tasks {
     pub fn new(token: CancellationToken) -> Self {
         Self {
             set: JoinSet::new(),
+            names: HashMap::new(),
             token,
         }
     }
@@ -53,24 +68,40 @@ impl Tasks {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let name = name.to_string();
-        self.set.spawn(async move { (name, task.await) });
+        let task = self.set.spawn(task);
+        self.names.insert(task.id(), name.to_string());
     }
 
-    /// Waits until all tasks have ended.
+    /// Waits until all tasks have ended, after the end was asked for no longer than [`WITHIN`].
     ///
     /// # Errors
     ///
-    /// A task failed, panicked, or ended although nobody had asked it to; the first one is told.
+    /// A task failed, panicked, ended although nobody had asked it to, or did not end in time; the
+    /// first one is told.
     pub async fn join(mut self) -> anyhow::Result<()> {
         let mut first = Ok(());
-        while let Some(ended) = self.set.join_next().await {
+        let token = self.token.clone();
+        let mut late = pin!(async {
+            token.cancelled().await;
+            sleep(crate::pace::of(WITHIN)).await;
+        });
+        loop {
+            let ended = tokio::select! {
+                biased;
+                ended = self.set.join_next_with_id() => ended,
+                () = &mut late => return first.and(Err(self.late())),
+            };
+            let Some(ended) = ended else { return first };
+            let id = ended
+                .as_ref()
+                .map_or_else(|error| error.id(), |(id, _)| *id);
+            let name = self.names.remove(&id).unwrap_or_default();
             let asked = self.token.is_cancelled();
             let result = match ended {
-                Ok((name, Err(error))) => Err(error.context(format!("task {name} failed"))),
-                Ok((name, Ok(()))) if !asked => Err(anyhow!("task {name} ended before shutdown")),
+                Ok((_, Err(error))) => Err(error.context(format!("task {name} failed"))),
+                Ok((_, Ok(()))) if !asked => Err(anyhow!("task {name} ended before shutdown")),
                 Ok(_) => Ok(()),
-                Err(error) => Err(anyhow!("a task panicked: {error}")),
+                Err(error) => Err(anyhow!("task {name} panicked: {error}")),
             };
             if result.is_err() {
                 self.token.cancel();
@@ -79,12 +110,25 @@ impl Tasks {
                 }
             }
         }
-        first
+    }
+
+    /// Tells who still runs.
+    fn late(&self) -> anyhow::Error {
+        let mut tasks: Vec<_> = self.names.values().map(String::as_str).collect();
+        tasks.sort_unstable();
+        let tasks = tasks.join(", ");
+        tracing::error!(
+            tasks,
+            "these tasks did not end in time; ending without them"
+        );
+        anyhow!("not ended within {WITHIN:?} of being asked to: {tasks}")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test]
@@ -110,6 +154,42 @@ mod tests {
         let error = format!("{:#}", tasks.join().await.unwrap_err());
         assert_eq!(error, "task agents failed: the port is gone");
         assert!(token.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_is_named_and_not_waited_for_without_end() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new(token.clone());
+        let asked = token.clone();
+        tasks.spawn("waker", async move {
+            asked.cancelled().await;
+            Ok(())
+        });
+        for name in ["status", "leader"] {
+            tasks.spawn(name, std::future::pending());
+        }
+        // However long it has run before.
+        let ask = async {
+            sleep(WITHIN * 2).await;
+            token.cancel();
+            Instant::now()
+        };
+        let (result, asked) = tokio::join!(tasks.join(), ask);
+        let error = result.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "not ended within 14s of being asked to: leader, status"
+        );
+        assert_eq!(asked.elapsed(), WITHIN);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_named() {
+        let token = CancellationToken::new();
+        let mut tasks = Tasks::new(token.clone());
+        tasks.spawn("waker", async { panic!("it broke") });
+        let error = tasks.join().await.unwrap_err().to_string();
+        assert!(error.starts_with("task waker panicked"), "{error}");
     }
 
     #[tokio::test]

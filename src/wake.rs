@@ -94,10 +94,13 @@ pub enum Outcome {
     Stuck,
     /// The VM was deleted before it could be started.
     Gone,
+    /// One that this version does not know, of a newer manager. It is final, and its message says what
+    /// it means. No manager of this version gives it.
+    Unknown,
 }
 
 impl Outcome {
-    /// Every outcome, for metrics that exist before they count.
+    /// Every outcome that a manager gives, for metrics that exist before they count.
     pub const ALL: [Self; 13] = [
         Self::Started,
         Self::AlreadyOn,
@@ -131,6 +134,7 @@ impl Outcome {
             Self::Invalid => "invalid",
             Self::Stuck => "stuck",
             Self::Gone => "gone",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -28,8 +28,12 @@ mod floods;
 mod health;
 #[path = "agent/partings.rs"]
 mod partings;
+#[path = "common/raw.rs"]
+mod raw;
 #[path = "agent/replicas.rs"]
 mod replicas;
+#[path = "agent/skew.rs"]
+mod skew;
 #[path = "common/skip.rs"]
 mod skip;
 

@@ -1,5 +1,5 @@
 //! docs/configuration.md against the definition: no field is missing, none is made up, types and
-//! defaults are right, and every example is one that a cluster takes.
+//! defaults are right, and every example, of the other pages too, is one that a cluster takes.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,11 @@ use std::{
     path::Path,
 };
 
-use common::{apiserver::ApiServer, envtest::Envtest};
+use common::{
+    apiserver::ApiServer,
+    envtest::Envtest,
+    pages::{blocks, pages},
+};
 use http::Request;
 use kube::{
     Api, Client,
@@ -130,16 +134,24 @@ fn is_of(value: &Value, kind: &str) -> bool {
     }
 }
 
-/// The `WolConfig`s of all YAML blocks.
-fn examples(text: &str) -> Vec<Value> {
-    let blocks = text
-        .split("\n```yaml\n")
-        .skip(1)
-        .map(|rest| rest.split("\n```").next().unwrap());
-    let documents = blocks.flat_map(serde_yaml::Deserializer::from_str);
-    documents
-        .map(|document| Value::deserialize(document).expect("an example is YAML"))
-        .collect()
+/// The `WolConfig`s of all YAML blocks of all pages.
+fn examples() -> Vec<Value> {
+    let mut examples = Vec::new();
+    for page in pages() {
+        for (language, lines) in blocks(&page.text) {
+            if language != "yaml" {
+                continue;
+            }
+            for document in serde_yaml::Deserializer::from_str(&lines.join("\n")) {
+                let document = Value::deserialize(document);
+                let document = document.unwrap_or_else(|e| panic!("{}: {e}", page.path));
+                if document["kind"] == "WolConfig" {
+                    examples.push(document);
+                }
+            }
+        }
+    }
+    examples
 }
 
 #[test]
@@ -205,10 +217,9 @@ async fn are_taken(client: &Client) {
         .unwrap();
     let served = await_condition(api, name, conditions::is_crd_established());
     served.await.unwrap();
-    let examples = examples(&text());
-    assert!(examples.len() > 5, "{examples:?}");
+    let examples = examples();
+    assert!(examples.len() > 6, "{examples:?}");
     for example in examples {
-        assert_eq!(example["kind"], "WolConfig", "{example}");
         let path = format!(
             "/apis/wol.pillon.org/v1beta1/wolconfigs/{}?fieldManager=test&fieldValidation=Strict",
             example["metadata"]["name"].as_str().unwrap()

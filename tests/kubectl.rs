@@ -1,8 +1,10 @@
-//! The API stand-in as a visitor of the demo meets it: through the real kubectl.
+//! The real kubectl, as a visitor of the demo uses it with the API stand-in, and as the pages say.
 
 #![allow(clippy::unwrap_used, reason = "a test that breaks has to fail")]
 
 mod common;
+#[path = "kubectl/docs.rs"]
+mod docs;
 
 use std::path::Path;
 

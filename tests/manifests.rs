@@ -6,17 +6,28 @@
     reason = "a test that breaks has to fail"
 )]
 
+#[path = "manifests/chart.rs"]
+mod chart;
+#[path = "manifests/chart_cluster.rs"]
+mod chart_cluster;
 #[path = "manifests/cluster.rs"]
 mod cluster;
 mod common;
+#[path = "manifests/fitting.rs"]
+mod fitting;
+#[path = "manifests/overlays.rs"]
+mod overlays;
 #[path = "manifests/pod.rs"]
 mod pod;
+#[path = "manifests/rendered.rs"]
+mod rendered;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use kubevirt_wol::{
     cli::{AgentArgs, Command, ManagerArgs, ProbeArgs, Question},
     manager::options::{Options, Protection},
+    shutdown,
 };
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -161,9 +172,13 @@ fn the_old_and_the_new_agent_of_a_node_can_run_at_the_same_time() {
 
 #[test]
 fn both_get_the_time_that_they_need_to_end() {
-    // Both finish what is under way within ten seconds.
-    assert_eq!(agent_pod()["terminationGracePeriodSeconds"], 15);
-    assert_eq!(manager_pod()["terminationGracePeriodSeconds"], 30);
+    assert!(shutdown::DRAIN < shutdown::WITHIN && shutdown::WITHIN < shutdown::GRACE);
+    for pod in [agent_pod(), manager_pod()] {
+        let given = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(Duration::from_secs(given) >= shutdown::GRACE, "{given} s");
+        // What runs before SIGTERM would take of that time.
+        assert_eq!(pod["containers"][0].get("lifecycle"), None);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the real program says on its admin port: `/metrics`, which docs/metrics.md describes, and
-//! `/livez`.
+//! What the real program says on its admin port: `/metrics`, which docs/metrics.md describes and
+//! dashboard and alerts ask for, and `/livez`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,11 @@
     reason = "a part of what other tests share"
 )]
 mod process;
+#[path = "metrics/queries.rs"]
+mod queries;
+#[path = "common/skip.rs"]
+#[allow(unreachable_pub, reason = "a part of what other tests share")]
+mod skip;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

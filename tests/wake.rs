@@ -9,6 +9,11 @@
 )]
 
 mod common;
+#[cfg(debug_assertions)]
+#[path = "wake/hooks.rs"]
+mod hooks;
+#[path = "wake/restarts.rs"]
+mod restarts;
 #[path = "wake/scenarios.rs"]
 mod scenarios;
 
@@ -44,6 +49,8 @@ scenarios!(
     a_wake_while_the_api_is_away_starts_when_it_is_back,
     an_outage_within_the_cache_ttl_changes_no_answer,
     the_end_of_an_outage_is_told_although_nothing_has_changed,
+    a_wake_that_waits_for_the_api_is_started_as_soon_as_it_is_back,
+    a_wake_outlives_a_token_that_is_refused_for_a_while,
     past_its_cache_ttl_the_manager_waits_to_know_what_it_missed,
     each_config_counts_its_own_cache_ttl,
     an_idle_manager_asks_the_api_for_nothing_but_changes,

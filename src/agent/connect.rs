@@ -20,6 +20,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -45,6 +46,10 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A silent connection is probed this often, and given up when a probe is not answered in time.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// What was sent and is not confirmed by the other end's kernel in this time never will be: the way
+/// was cut without a word.
+const UNCONFIRMED: Duration = Duration::from_secs(5);
 
 /// The first and the longest time between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -199,6 +204,7 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, Refusal> {
     let stream = connecting.unwrap_or_else(|late| Err(late.into()));
     let stream = stream.and_then(|stream| {
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_user_timeout(Some(crate::pace::of(UNCONFIRMED)))?;
         Ok(stream)
     });
     stream.map_err(|error| Refusal::unreachable(address, &error))
@@ -288,6 +294,14 @@ mod tests {
             let error = uri(bad, "https").unwrap_err().to_string();
             assert!(error.contains("host:port"), "{bad:?}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_way_that_is_cut_without_a_word_is_given_up_by_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = dial(listener.local_addr().unwrap()).await.unwrap();
+        let timeout = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(5)));
     }
 
     #[test]

@@ -189,8 +189,14 @@ impl Intake {
             if state.lines.take(now) {
                 self.log(&wake);
             }
+            let crowded = state.ring.is_crowded(packet.target);
             if let Some(dropped) = state.ring.push(wake, key, known, now) {
-                self.metrics.lost(Loss::Overflow);
+                let loss = if crowded {
+                    Loss::Crowded
+                } else {
+                    Loss::Overflow
+                };
+                self.metrics.lost(loss);
                 state.unmark(&dropped);
             }
         }

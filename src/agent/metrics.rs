@@ -157,11 +157,12 @@ impl Metrics {
         for reason in self::Invalid::all() {
             drop(self.invalid.get_or_create(&InvalidLabel { reason }));
         }
-        let replies = Outcome::ALL.map(Reply::Final).into_iter();
+        let outcomes = Outcome::ALL.into_iter().chain([Outcome::Unknown]);
+        let replies = outcomes.map(Reply::Final);
         for outcome in replies.chain([Reply::Deferred]) {
             drop(self.answers.get_or_create(&AnswerLabel { outcome }));
         }
-        for reason in [Loss::Overflow, Loss::Stale].map(Word) {
+        for reason in [Loss::Overflow, Loss::Crowded, Loss::Stale].map(Word) {
             drop(self.lost.get_or_create(&LossLabel { reason }));
         }
         for limit in Limit::ALL.map(Word) {

@@ -5,7 +5,7 @@ mod entry;
 mod known;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -29,8 +29,12 @@ pub type Key = (MacAddr, Trailing, u64);
 /// Unsettled wakes kept at most.
 pub const CAPACITY: usize = 1024;
 
+/// Of these, those of one target: each with other bytes after the address, or by ways that other
+/// configs trust. A sender that goes through passwords must not take the places of other targets.
+pub const PER_TARGET: usize = 64;
+
 /// A wake without an answer for this long is sent to the next replica too, or again where there is
-/// no other.
+/// no other. One that a replica did not even take for so long goes to the next one, too.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A deferral outside these bounds is taken as the nearest of them: shorter ones would make a busy
@@ -41,9 +45,12 @@ const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 const COPY_DISTANCE: usize = 32;
 
 /// The bounded, numbered wakes between the sockets and the sessions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ring {
+    capacity: usize,
     entries: BTreeMap<u64, Entry>,
+    /// The numbers of the entries, by target.
+    targets: BTreeSet<(MacAddr, u64)>,
     routes: Routes,
     queues: Queues,
     next_seq: u64,
@@ -78,7 +85,9 @@ impl Ring {
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
+            capacity: CAPACITY,
             entries: BTreeMap::new(),
+            targets: BTreeSet::new(),
             routes: Routes::default(),
             queues: Queues::default(),
             next_seq: 1,
@@ -100,10 +109,11 @@ impl Ring {
 
     /// Takes a wake in; `known` says whether its target is known to be wakeable. Where the ring is
     /// full, the oldest leaves it that is not, so that a flood of unknown addresses cannot push out
-    /// a real wake; where all are, an unknown one is not even taken.
+    /// a real wake; where all are, an unknown one is not even taken. Of too many for one target the
+    /// oldest leaves.
     pub fn push(&mut self, wake: Wake, key: Key, known: bool, now: Instant) -> Option<Settled> {
-        let mut dropped = None;
-        if self.entries.len() >= CAPACITY {
+        let mut dropped = self.make_room_for(wake.target);
+        if self.entries.len() >= self.capacity {
             let stranger = self.entries.iter().find(|(_, entry)| !entry.known);
             let victim = match stranger {
                 None if !known => return Some(Settled { key, retry: true }),
@@ -120,13 +130,39 @@ impl Ring {
             heard_at: now,
             place: Place::Homeless,
             asked: Vec::new(),
+            passed: Vec::new(),
+            queued_at: None,
             kept_until: None,
             known,
             wake,
         };
         entry.route(&self.routes, &mut self.queues);
+        entry.queued_at = Some(now);
+        self.targets.insert((entry.wake.target, seq));
         self.entries.insert(seq, entry);
         dropped
+    }
+
+    /// Where a target has as many entries as it may, one goes: of those that a manager was sent
+    /// already, else of those that wait, and only then of those that one has deferred; the oldest.
+    fn make_room_for(&mut self, target: MacAddr) -> Option<Settled> {
+        if !self.is_crowded(target) {
+            return None;
+        }
+        let worth = |seq: &u64| self.entries.get(seq).map(|entry| (entry.worth(), *seq));
+        let (_, victim) = self.of_target(target).filter_map(worth).min()?;
+        self.remove(victim, true)
+    }
+
+    /// Whether a target has as many entries as one may have.
+    #[must_use]
+    pub fn is_crowded(&self, target: MacAddr) -> bool {
+        self.of_target(target).count() >= PER_TARGET
+    }
+
+    fn of_target(&self, target: MacAddr) -> impl Iterator<Item = &u64> {
+        let own = self.targets.range((target, 0)..=(target, u64::MAX));
+        own.map(|(_, seq)| seq)
     }
 
     /// Targets for which `wakeable` holds are known from now on, as far as they are in the ring.
@@ -254,7 +290,11 @@ impl Ring {
     pub fn tick(&mut self, now: Instant) -> Vec<Settled> {
         let mut stale = Vec::new();
         for entry in self.entries.values_mut() {
+            let waits = entry.waits(now);
             match &entry.place {
+                Place::Queued(_) if waits >= pace::of(ACK_TIMEOUT) => {
+                    entry.pass(&self.routes, &mut self.queues);
+                }
                 Place::Sent(_, at)
                     if now.saturating_duration_since(*at) >= pace::of(ACK_TIMEOUT) =>
                 {
@@ -281,6 +321,7 @@ impl Ring {
     fn remove(&mut self, seq: u64, retry: bool) -> Option<Settled> {
         let mut entry = self.entries.remove(&seq)?;
         entry.move_to(Place::Homeless, &mut self.queues);
+        self.targets.remove(&(entry.wake.target, seq));
         Some(Settled {
             key: entry.key,
             retry,
@@ -319,5 +360,7 @@ impl Ring {
 
 #[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod states;
 #[cfg(test)]
 mod tests;

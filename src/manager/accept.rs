@@ -4,12 +4,14 @@
 mod connection;
 mod handshake;
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use futures::{Stream, stream};
 use rustls::{ServerConfig, server::NoServerSessionStorage, version::TLS13};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
     time::Instant,
@@ -26,6 +28,10 @@ use crate::{
 pub use connection::Connection;
 use handshake::{Failure, shake};
 
+/// Connections that the kernel keeps until they are accepted: after an outage all agents of a large
+/// cluster come within moments, and who finds no room comes again only after a second, and after three.
+/// The kernel has a limit of its own, 4,096 at first (`net.core.somaxconn`).
+const BACKLOG: u32 = 8_192;
 /// Handshakes under way at most.
 const MAX_HANDSHAKES: usize = 256;
 /// A handshake may take so long …
@@ -34,6 +40,22 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(1);
 /// After an error of the kernel, such as too many open files, it is asked again after this time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens on an address, with room for all agents to come at once.
+///
+/// # Errors
+///
+/// It cannot be bound.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A manager that comes back finds connections of the one before it that the kernel still ends.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// How the connections of a listener are protected.
 #[derive(Clone)]

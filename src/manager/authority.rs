@@ -148,8 +148,12 @@ impl Authority {
         let mut leadership = self.leadership.clone();
         loop {
             let leads = leadership.holds();
-            // Boxed: it is large, and seldom runs.
-            heart.waiting(Box::pin(self.look())).await;
+            // Boxed: it is large, and seldom runs. What it is about to write at the end, another
+            // manager writes.
+            let look = heart.waiting(Box::pin(self.look()));
+            if token.run_until_cancelled(look).await.is_none() {
+                return Ok(());
+            }
             let pause = self.pause();
             let next = async {
                 tokio::select! {

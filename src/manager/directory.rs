@@ -6,7 +6,7 @@ mod refusal;
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use dashmap::DashMap;
@@ -16,7 +16,7 @@ use crate::{
     manager::{
         grant::Grant,
         passwords::{Passwords, Secret},
-        vm::{Vm, VmKey},
+        vm::{Noticed, Vm, VmKey},
     },
     wake::Wake,
 };
@@ -111,19 +111,16 @@ impl Directory {
         Self::default()
     }
 
-    /// Takes in a VM as it is at `now`. Returns it as it is now known, or none where this very
+    /// Takes in a VM as it is now. Returns it as it is now known, or none where this very
     /// version was known already.
-    pub fn apply(&self, vm: Vm, now: Instant) -> Option<Arc<Vm>> {
+    pub fn apply(&self, vm: Vm, noticed: impl Into<Noticed>) -> Option<Arc<Vm>> {
         let mut writer = self.writer();
         let known = self.vm(&vm.key);
         if let Some(known) = known.as_ref().filter(|known| is_same_version(known, &vm)) {
             self.insert(Arc::clone(known), writer.relist);
             return None;
         }
-        let vm = Arc::new(Vm {
-            on_since: on_since(known.as_deref(), &vm, now),
-            ..vm
-        });
+        let vm = Arc::new(vm.after(known.as_deref(), noticed.into()));
         let old = known.as_ref().map_or(&[][..], |known| &known.macs);
         for mac in vm.macs.iter().filter(|mac| !old.contains(mac)) {
             self.macs.entry(*mac).or_default().push(vm.key.clone());
@@ -381,14 +378,4 @@ impl Writer {
 
 fn is_same_version(known: &Vm, vm: &Vm) -> bool {
     known.uid == vm.uid && known.resource_version == vm.resource_version
-}
-
-/// Kept after the VM went off again: a wake from before it was on has had its effect.
-fn on_since(known: Option<&Vm>, vm: &Vm, now: Instant) -> Option<Instant> {
-    let known = known.filter(|known| known.uid == vm.uid)?;
-    if vm.power.is_started() && !known.power.is_started() {
-        Some(now)
-    } else {
-        known.on_since
-    }
 }

@@ -5,6 +5,7 @@
 //! refused one may have been made by somebody else.
 
 mod action;
+mod closing;
 mod intent;
 mod steps;
 
@@ -15,9 +16,9 @@ use std::{
 };
 
 pub use action::{Action, Admission, Call, Settled, Waiting};
-use intent::{Intent, State};
+use intent::{Hasten, Intent, State};
 pub use steps::verdict;
-use steps::{DELETED, OVERRULED, WITHDRAWN, done, pause};
+use steps::{DELETED, OVERRULED, OVERTAKEN, WAS_ON, WITHDRAWN, done, pause};
 
 use crate::{
     manager::{
@@ -40,6 +41,11 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 const BUSY: Duration = Duration::from_secs(2);
 /// A change of a VM hastens the next attempt, but no attempt follows another sooner than this.
 const BREATH: Duration = Duration::from_millis(200);
+/// Who could not read a VM tries on after this time at the latest: it may have cost the whole timeout
+/// of a call to find that out.
+const UNREAD: Duration = Duration::from_secs(2);
+/// Of two managers, one may notice a change so much later than the other.
+const SKEW: Duration = Duration::from_secs(2);
 /// Marks of settled wakes that are kept at most.
 const MAX_MARKS: usize = 16_384;
 
@@ -65,7 +71,7 @@ pub struct Limits {
 }
 
 /// The open intents and the wakes settled moments ago.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Intents {
     limits: Limits,
     open: HashMap<Arc<str>, Intent>,
@@ -156,7 +162,7 @@ impl Intents {
             }
             intent.join(wake.report, now);
             self.reporters += 1;
-            if self.closing {
+            if self.closing && !intent.is_in_hand() {
                 intent.defer(now, true, &mut self.actions);
             }
             if sabotage::is(Mechanism::Dedup) {
@@ -191,10 +197,19 @@ impl Intents {
             let message = "a repeat of a wake that was settled moments ago";
             return Some((Outcome::Duplicate, message.into()));
         }
-        let went_on = vm.on_since.filter(|_| !sabotage::is(Mechanism::Age));
-        if went_on.is_some_and(|since| report.heard_at < since) {
-            let message = "the virtual machine went on after this packet was heard";
-            return Some((Outcome::AlreadyOn, message.into()));
+        let knows = !sabotage::is(Mechanism::Age);
+        if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
+            return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
+        }
+        // Who deferred it saw the VM off, and may have seen it go off a little earlier than we.
+        let slack = if report.deferred {
+            pace::of(SKEW)
+        } else {
+            Duration::ZERO
+        };
+        let heard_at = report.heard_at + slack;
+        if knows && vm.off_since.is_some_and(|since| heard_at < since) {
+            return Some((Outcome::AlreadyOn, WAS_ON.into()));
         }
         let unpause = wake.unpause && vm.power == Power::Paused;
         verdict(vm.power).filter(|_| !unpause)
@@ -217,9 +232,10 @@ impl Intents {
                 let end = end.map_or(now, |at| at + pace::of(CONFIRMED_WITHIN));
                 *read_at = (now + pace::of(SILENCE)).min(end.max(*read_at));
             }
-            State::Backoff { until, hasten } if *hasten => {
-                *until = (*until).min(now + pace::of(BREATH));
-            }
+            State::Backoff {
+                until,
+                hasten: Hasten::Vm,
+            } => *until = (*until).min(now + pace::of(BREATH)),
             _ => {}
         }
         self.judge(&vm.uid, now);
@@ -269,8 +285,10 @@ impl Intents {
                     intent.why = why;
                     self.enqueue(uid, Call::Read);
                 }
-                Answered::Retry { after, why, .. } => self.back_off(uid, after, why, now),
-                Answered::ApiMissing { after, why } => self.back_off(uid, Some(after), why, now),
+                Answered::Retry { after, why, .. } => self.back_off(uid, (after, None), why, now),
+                Answered::ApiMissing { after, why } => {
+                    self.back_off(uid, (Some(after), None), why, now);
+                }
                 Answered::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
                 Answered::Forbidden(why) => self.settle(uid, Outcome::Forbidden, &why, now),
                 Answered::Refused(why) => self.settle(uid, Outcome::Stuck, &why, now),
@@ -291,7 +309,7 @@ impl Intents {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
                     if !vm.is_older_than(&intent.vm) {
-                        intent.vm = vm;
+                        intent.vm = Arc::new(vm.with_past_of(&intent.vm));
                     }
                     intent.state = match intent.accepted {
                         Some(since) if now < since + pace::of(CONFIRMED_WITHIN) => {
@@ -301,14 +319,14 @@ impl Intents {
                         }
                         _ => State::Backoff {
                             until: now + pause(intent.failures, roll),
-                            hasten: true,
+                            hasten: Hasten::Vm,
                         },
                     };
                     self.judge(uid, now);
                 }
                 // Another VM has taken the name.
                 Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),
-                Reread::Failed(why) => self.back_off(uid, None, why, now),
+                Reread::Failed(why) => self.unread(uid, why, now),
             }
             self.schedule(uid);
         }
@@ -328,19 +346,14 @@ impl Intents {
         self.pump(now);
     }
 
-    /// Starts nothing any more, and tells every reporter to keep its wake for another manager.
-    pub fn close(&mut self, now: Instant) {
-        self.closing = true;
-        for intent in self.open.values_mut() {
-            intent.defer(now, true, &mut self.actions);
-        }
-    }
-
     fn on_time(&mut self, uid: &Arc<str>, now: Instant) {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };
         if now >= intent.expires_at() {
+            return self.expire(uid, now);
+        }
+        if intent.is_given_up(self.limits.event_ttl, now) {
             return self.expire(uid, now);
         }
         intent.defer(now, false, &mut self.actions);
@@ -352,15 +365,8 @@ impl Intents {
         }
     }
 
-    fn expire(&mut self, uid: &Arc<str>, now: Instant) {
-        if let Some(intent) = self.open.get(uid) {
-            let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, &why, now);
-        }
-    }
-
     /// Moves an intent by what its VM looks like now.
-    fn judge(&mut self, uid: &Arc<str>, now: Instant) {
+    pub(super) fn judge(&mut self, uid: &Arc<str>, now: Instant) {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };
@@ -371,6 +377,12 @@ impl Intents {
                     self.settle(uid, Outcome::Started, done(deed), now);
                 }
                 _ => self.settle(uid, outcome, &message, now),
+            };
+        }
+        if intent.is_overtaken() {
+            return match intent.deed() {
+                Some(deed) => self.settle(uid, Outcome::Started, done(deed), now),
+                None => self.settle(uid, Outcome::AlreadyOn, OVERTAKEN, now),
             };
         }
         let stopping = intent.vm.power == Power::Stopping;

@@ -5,6 +5,8 @@
 //! for its whole duration. (`kube-lease-manager` compares the times in the Lease with its own
 //! clock, counts in whole seconds, and wants an API server when it is made.)
 
+mod handover;
+
 use std::{fmt, time::Duration};
 
 use k8s_openapi::{
@@ -34,9 +36,6 @@ use crate::{
 pub const NAME: &str = "kubevirt-wol-manager";
 /// How often it is looked whether everything is listed.
 const LISTING: Duration = Duration::from_millis(100);
-/// At the end the Lease is given back within this time.
-const RELEASED_WITHIN: Duration = Duration::from_secs(2);
-
 /// How long the steps of an election take. Each is shorter than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -112,6 +111,8 @@ pub struct Elector {
     held: watch::Sender<Option<Instant>>,
     /// The last trouble, which is told once.
     trouble: Option<String>,
+    /// When the attempt that is under way began.
+    asked: Option<Instant>,
 }
 
 impl Elector {
@@ -132,6 +133,7 @@ impl Elector {
             seen: None,
             held,
             trouble: None,
+            asked: None,
         }
     }
 
@@ -142,6 +144,12 @@ impl Elector {
     ///
     /// None: without an API server there is no leader, and it tries on.
     pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
+        token.run_until_cancelled(self.follow(&heart)).await;
+        self.hand_over().await;
+        Ok(())
+    }
+
+    async fn follow(&mut self, heart: &Heartbeat) {
         loop {
             let mut pause = crate::pace::of(LISTING);
             if self.listed.iter().all(Gate::is_open) {
@@ -149,26 +157,20 @@ impl Elector {
                 // With jitter, so that replicas that began together do not stay together.
                 pause = self.timing.retry.mul_f64(1.0 - fastrand::f64() / 5.0);
             }
-            let pause = heart.waiting(tokio::time::sleep(pause));
-            if token.run_until_cancelled(pause).await.is_none() {
-                break;
-            }
+            heart.waiting(tokio::time::sleep(pause)).await;
         }
-        if self.held.send_replace(None).is_some() {
-            // Where this fails, the others wait for the Lease to expire.
-            let _ = timeout(crate::pace::of(RELEASED_WITHIN), self.release()).await;
-        }
-        Ok(())
     }
 
     /// One attempt, and what comes of it. A second one has to fit into the time that the Lease is
     /// held.
     async fn attempt(&mut self) {
         let asked = Instant::now();
+        self.asked = Some(asked);
         let result = match timeout(self.timing.renew / 2, self.claim()).await {
             Ok(result) => result,
             Err(_) => Err("the API server does not answer".into()),
         };
+        self.asked = None;
         self.note(result, asked);
     }
 
@@ -298,22 +300,6 @@ impl Elector {
                 .ok(),
             ..LeaseSpec::default()
         }
-    }
-
-    async fn release(&self) -> kube::Result<()> {
-        let Some((lease, _)) = &self.seen else {
-            return Ok(());
-        };
-        let mut lease = lease.clone();
-        if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-        }
-        self.api
-            .replace(NAME, &PostParams::default(), &lease)
-            .await?;
-        tracing::info!("gave the leadership back");
-        Ok(())
     }
 }
 

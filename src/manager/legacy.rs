@@ -151,7 +151,8 @@ fn status(outcome: Outcome) -> WolStatus {
         | Outcome::Expired
         | Outcome::Invalid
         | Outcome::Stuck
-        | Outcome::Gone => WolStatus::Error,
+        | Outcome::Gone
+        | Outcome::Unknown => WolStatus::Error,
     }
 }
 

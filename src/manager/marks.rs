@@ -11,7 +11,7 @@ use std::{
 ///
 /// A wake is a VM and a window: what was *heard* before the window closes belongs to it, however
 /// late the copy arrives. The window runs from the first packet and is never extended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Marks {
     window: Duration,
     /// How long after the first packet a copy can still arrive.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 /// The other end of a connection. Every request carries it among its extensions.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// How it connected.
     pub transport: Transport,
+    /// Cuts the connection off when cancelled.
+    pub cut: CancellationToken,
 }
 
 /// How a connection is protected.

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -19,16 +19,26 @@ const BEAT: Duration = Duration::from_secs(1);
 /// A beat that comes later than this says that the process stood still.
 const LATE: Duration = Duration::from_secs(5);
 
+/// For so long after it stood still, the news of the meantime may still be on their way here.
+const CATCHING_UP: Duration = Duration::from_secs(3);
+
 /// Notices when the process stood still.
 ///
 /// Both clocks are looked at: the monotonic one does not count the sleep of a suspended machine,
 /// and the other one may be set. A clock that is set forward costs the agents a reconnect.
 #[derive(Debug)]
 pub struct Pulse {
-    last: Mutex<(Instant, SystemTime)>,
+    beats: Mutex<Beats>,
     /// How often the process stood still.
     gaps: AtomicU64,
     announced: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Beats {
+    last: (Instant, SystemTime),
+    /// From when to when the process stood still the last time.
+    gap: Option<(Instant, Instant)>,
 }
 
 impl Pulse {
@@ -36,7 +46,10 @@ impl Pulse {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            last: Mutex::new((Instant::now(), SystemTime::now())),
+            beats: Mutex::new(Beats {
+                last: (Instant::now(), SystemTime::now()),
+                gap: None,
+            }),
             gaps: AtomicU64::new(0),
             announced: watch::channel(0).0,
         })
@@ -67,15 +80,36 @@ impl Pulse {
     /// rose must not believe its age.
     pub fn gaps(&self) -> u64 {
         let now = (Instant::now(), SystemTime::now());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beats = self.beats();
+        let last = std::mem::replace(&mut beats.last, now);
         let monotonic = now.0.saturating_duration_since(last.0);
         let wall = now.1.duration_since(last.1).unwrap_or_default();
-        *last = now;
         if monotonic.max(wall) > crate::pace::of(BEAT + LATE) {
+            beats.gap = Some((last.0, now.0));
             let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
             self.announced.send_replace(gaps);
         }
         self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Since when the news that come now may have waited: since before the process stood still, if that
+    /// was moments ago, and else since now.
+    pub fn awake_since(&self) -> Instant {
+        self.gaps();
+        let (now, gap) = (Instant::now(), self.beats().gap);
+        let recent = gap
+            .filter(|(_, end)| now.saturating_duration_since(*end) < crate::pace::of(CATCHING_UP));
+        recent.map_or(now, |(begin, _)| begin)
+    }
+
+    /// Whether the process stood still moments ago, so that what it knows of VMs may be of before.
+    pub fn is_catching_up(&self) -> bool {
+        let now = Instant::now();
+        self.awake_since() < now
+    }
+
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of each rise of [`gaps`](Self::gaps).
@@ -102,5 +136,20 @@ mod tests {
         assert_eq!(*news.borrow_and_update(), 1);
         tokio::time::advance(BEAT).await;
         assert_eq!(pulse.gaps(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_just_after_a_gap_may_be_as_old_as_the_gap() {
+        let pulse = Pulse::new();
+        tokio::time::advance(BEAT).await;
+        assert_eq!(pulse.gaps(), 0);
+        let before = Instant::now();
+        assert!(!pulse.is_catching_up());
+        tokio::time::advance(20 * LATE).await;
+        assert_eq!(pulse.awake_since(), before, "noticed by whoever asks first");
+        assert!(pulse.is_catching_up());
+        tokio::time::advance(CATCHING_UP).await;
+        assert_eq!(pulse.awake_since(), Instant::now());
+        assert!(!pulse.is_catching_up());
     }
 }

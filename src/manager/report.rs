@@ -1,7 +1,7 @@
 //! Owns [`Report`]: one wake as an agent reported it, and the way back for its answer; and
 //! [`Wakeable`], a report whose VM is known.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
@@ -46,10 +46,16 @@ pub struct Wakeable {
 }
 
 /// The way back to the agent: any number of deferrals, then one final answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reply {
     seq: u64,
     answers: mpsc::Sender<(u64, Answer)>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({})", self.seq)
+    }
 }
 
 impl Reply {

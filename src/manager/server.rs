@@ -8,10 +8,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     admin::{Gate, Heartbeat, Readiness},
     rpc::pb::{agent_service_server::AgentServiceServer, wol_service_server::WolServiceServer},
+    shutdown::DRAIN,
     tls::Slot,
 };
 
-use super::{accept::Acceptor, legacy::Legacy, service::Agents};
+use super::{accept::Acceptor, legacy::Legacy, service::Agents, sessions::Sessions};
 
 /// The largest message that is read; an event has some hundred bytes.
 const MAX_MESSAGE: usize = 64 * 1_024;
@@ -25,8 +26,10 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is looked at for `grpc.health.v1`.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is looked whether agents read.
+const READERS_INTERVAL: Duration = Duration::from_secs(1);
 /// At the end, sessions are given this long. An agent that does not read is not told of the end.
-const LAST_SESSIONS: Duration = Duration::from_secs(11);
+const LAST_SESSIONS: Duration = DRAIN.saturating_add(Duration::from_secs(1));
 /// At the end, connections without a session are given this long.
 const LAST_STREAMS: Duration = Duration::from_millis(250);
 
@@ -79,6 +82,7 @@ impl Server {
         tokio::select! {
             result = &mut serve => return result.context("the server for agents failed"),
             () = follow(&readiness, &reporter, &self.certificate, &heart) => {}
+            () = end_unread(&sessions) => {}
             () = token.cancelled() => {}
         }
         self.serving.close();
@@ -115,6 +119,14 @@ impl Certificate {
         if self.slot.as_ref().is_none_or(|slot| slot.get().is_some()) {
             self.gate.open();
         }
+    }
+}
+
+/// Ends the sessions whose agents do not read; never ends.
+async fn end_unread(sessions: &Sessions) {
+    loop {
+        sessions.readers().cut_late();
+        tokio::time::sleep(crate::pace::of(READERS_INTERVAL)).await;
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     manager::{
         identity::Authenticator,
         metrics::Metrics,
+        peer::Peer,
         pulse::Pulse,
         report::Reports,
         sessions::{Crowded, Sessions},
@@ -83,12 +84,15 @@ impl Agents {
             Crowded::Manager => SessionError::Full,
             Crowded::Node => SessionError::NodeFull,
         })?;
+        let peer = request.extensions().get::<Peer>();
+        let cut = peer.map(|peer| peer.cut.clone()).unwrap_or_default();
+        let reading = self.sessions.readers().add(cut);
         let inbound = request.into_inner();
         Ok(session::Session::new(
             self.clone(),
             inbound,
             standing,
-            place,
+            (place, reading),
         ))
     }
 }

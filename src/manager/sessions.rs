@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::metrics::Metrics;
+use super::{metrics::Metrics, readers::Readers};
 
 /// Sessions at most, those that have not said hello yet included: twice the nodes of the largest
 /// cluster, as the old and the new agent of a node overlap.
@@ -79,6 +79,8 @@ impl fmt::Display for Trouble {
 pub struct Sessions {
     places: Arc<Semaphore>,
     roll: Mutex<Roll>,
+    /// Whether their agents read.
+    readers: Arc<Readers>,
     /// Told of each change.
     changed: watch::Sender<()>,
     metrics: Metrics,
@@ -123,7 +125,38 @@ struct Roll {
     /// Places taken by the agents of each node.
     nodes: HashMap<Arc<str>, usize>,
     newest: u64,
+    /// Agents with the newest configuration, kept by each change: to count them anew whenever one of
+    /// thousands comes would take longer than the rest of its coming.
+    configured: usize,
     tickets: u64,
+}
+
+impl Roll {
+    /// Changes the sessions of a process, of which there may be none before or after.
+    fn change(&mut self, id: &AgentId, change: impl FnOnce(&mut Vec<Agent>)) {
+        let newest = self.newest;
+        let all = self.agents.entry(id.clone()).or_default();
+        let before = is_configured(all, newest);
+        change(all);
+        let after = is_configured(all, newest);
+        if all.is_empty() {
+            self.agents.remove(id);
+        }
+        self.configured = self.configured + usize::from(after) - usize::from(before);
+    }
+
+    /// Takes note of a newer configuration.
+    fn renew(&mut self, generation: u64) {
+        self.newest = generation;
+        let agents = self.agents.values();
+        self.configured = agents.filter(|all| is_configured(all, generation)).count();
+    }
+}
+
+/// Whether a process has a configuration in force; its newest session tells.
+fn is_configured(all: &[Agent], generation: u64) -> bool {
+    all.last()
+        .is_some_and(|agent| agent.configured == Some(generation))
 }
 
 impl Sessions {
@@ -133,6 +166,7 @@ impl Sessions {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(MAX_SESSIONS as usize)),
             roll: Mutex::default(),
+            readers: Arc::default(),
             changed: watch::Sender::default(),
             metrics,
         })
@@ -158,6 +192,12 @@ impl Sessions {
             node: node.map(|node| (self.clone(), node.clone())),
             _permit: permit,
         })
+    }
+
+    /// Whether their agents read.
+    #[must_use]
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 
     /// Waits until every session is over.
@@ -205,8 +245,8 @@ impl Sessions {
             ticket: agent.ticket,
             id: id.clone(),
         };
-        roll.agents.entry(id).or_default().push(agent);
-        self.count(&roll);
+        roll.change(&id, |all| all.push(agent));
+        self.tell(&roll);
         membership
     }
 
@@ -214,15 +254,9 @@ impl Sessions {
         self.roll.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, roll: &Roll) {
-        let newest = Some(roll.newest);
-        let configured = roll
-            .agents
-            .values()
-            .filter_map(|all| all.last())
-            .filter(|agent| agent.configured == newest);
+    fn tell(&self, roll: &Roll) {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.metrics.configured.set(gauge(configured.count()));
+        self.metrics.configured.set(gauge(roll.configured));
         self.metrics.connected.set(gauge(roll.agents.len()));
         self.changed.send_replace(());
     }
@@ -247,38 +281,33 @@ impl Membership {
     pub fn sent(&self, generation: u64) {
         let mut roll = self.sessions.roll();
         if generation > roll.newest {
-            roll.newest = generation;
-            self.sessions.count(&roll);
+            roll.renew(generation);
+            self.sessions.tell(&roll);
         }
     }
 
     /// Notes the answer to a configuration: whether it is in force, and what could not be done.
     pub fn answered(&self, generation: u64, accepted: bool, trouble: Option<Trouble>) {
         let mut roll = self.sessions.roll();
-        let own = roll
-            .agents
-            .get_mut(&self.id)
-            .and_then(|all| all.iter_mut().find(|agent| agent.ticket == self.ticket));
-        if let Some(agent) = own {
-            agent.answered = Some(generation);
-            agent.configured = Some(generation).filter(|_| accepted).or(agent.configured);
-            agent.trouble = trouble;
-            self.sessions.count(&roll);
-        }
+        roll.change(&self.id, |all| {
+            let own = all.iter_mut().find(|agent| agent.ticket == self.ticket);
+            if let Some(agent) = own {
+                agent.answered = Some(generation);
+                agent.configured = Some(generation).filter(|_| accepted).or(agent.configured);
+                agent.trouble = trouble;
+            }
+        });
+        self.sessions.tell(&roll);
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut roll = self.sessions.roll();
-        let Some(all) = roll.agents.get_mut(&self.id) else {
-            return;
-        };
-        all.retain(|agent| agent.ticket != self.ticket);
-        if all.is_empty() {
-            roll.agents.remove(&self.id);
-        }
-        self.sessions.count(&roll);
+        roll.change(&self.id, |all| {
+            all.retain(|agent| agent.ticket != self.ticket);
+        });
+        self.sessions.tell(&roll);
     }
 }
 
@@ -287,4 +316,59 @@ impl Drop for Membership {
 pub fn is_node_name(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     (1..=253).contains(&text.len()) && text.bytes().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    /// What the gauges say: the agents connected, and those with the newest configuration.
+    fn told(sessions: &Sessions) -> (i64, i64) {
+        let metrics = &sessions.metrics;
+        (metrics.connected.get(), metrics.configured.get())
+    }
+
+    /// The same, counted anew.
+    fn counted(sessions: &Sessions) -> (i64, i64) {
+        let (agents, newest) = (sessions.agents(), sessions.newest());
+        let configured = agents
+            .iter()
+            .filter(|(_, it)| it.configured == Some(newest));
+        let gauge = |number: usize| i64::try_from(number).unwrap();
+        (gauge(agents.len()), gauge(configured.count()))
+    }
+
+    #[test]
+    fn whatever_agents_do_those_with_the_newest_configuration_are_counted() {
+        let mut seen = [0; 3];
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let sessions = Sessions::new(Metrics::new(&mut Registry::default()));
+            let mut members = Vec::<Membership>::new();
+            for _ in 0..100 {
+                let index = random.usize(..members.len().max(1));
+                let generation = random.u64(1..5);
+                match (random.u8(..5), members.get(index)) {
+                    (0, Some(_)) => drop(members.swap_remove(index)),
+                    (1, Some(member)) => member.sent(generation),
+                    (2 | 3, Some(member)) => member.answered(generation, random.bool(), None),
+                    _ => {
+                        let id = AgentId {
+                            node: ["a", "b", "c", "d"][random.usize(..4)].into(),
+                            boot_id: random.u64(..2),
+                        };
+                        members.push(sessions.join(id, String::new()));
+                    }
+                }
+                let counts = told(&sessions);
+                assert_eq!(counts, counted(&sessions), "seed {seed}");
+                seen[usize::try_from(counts.1.min(2)).unwrap()] += 1;
+            }
+            members.clear();
+            assert_eq!(told(&sessions), (0, 0), "seed {seed}");
+        }
+        assert!(seen.iter().all(|times| *times > 100), "{seen:?}");
+    }
 }

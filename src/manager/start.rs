@@ -70,6 +70,20 @@ impl Answered {
         }
     }
 
+    /// What it means while changes of the cluster do not reach us either: an API server that has just
+    /// come back knows no roles, and no tokens, for a moment.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        match self {
+            Self::Forbidden(why) => Self::Retry {
+                after: None,
+                why,
+                effective: false,
+            },
+            answer => answer,
+        }
+    }
+
     /// Its kind, for metrics.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
@@ -187,9 +201,11 @@ impl Starter {
     /// Reads a VM.
     pub async fn read(&self, key: &VmKey) -> Reread {
         let api = Api::<VirtualMachine>::namespaced(self.client.clone(), &key.namespace);
-        match tokio::time::timeout(self.timeout, api.get_opt(&key.name)).await {
-            Ok(Ok(Some(vm))) => Reread::Vm(Arc::new(vm.into())),
-            Ok(Ok(None)) => Reread::Gone,
+        match tokio::time::timeout(self.timeout, api.get(&key.name)).await {
+            Ok(Ok(vm)) => Reread::Vm(Arc::new(vm.into())),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 && names(&status.message) => {
+                Reread::Gone
+            }
             Ok(Err(error)) => Reread::Failed(format!(
                 "the virtual machine cannot be read: {}",
                 chain(&error)
@@ -199,8 +215,15 @@ impl Starter {
     }
 }
 
+/// Whether the text of a 404 says that the VM is missing, and not that nobody serves VMs: so is it,
+/// too, while an API server starts up.
+fn names(text: &str) -> bool {
+    text.contains("\" not found")
+}
+
 /// Reads the pause that a server asks for.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(header::RETRY_AFTER)?
         .to_str()
@@ -226,15 +249,18 @@ pub fn classify(status: StatusCode, body: &str, after: Option<Duration>) -> Answ
     let (why, text) = (why(status, &text), &*text);
     match status.as_u16() {
         200..=299 => Answered::Accepted,
-        401 | 403 => Answered::Forbidden(why),
-        404 if is_object && text.contains("\" not found") => Answered::Gone,
+        // The plain one is virt-api's own word for a refusal. The API server's means that our token is
+        // not good: it is read anew from its file, where a fresh one may be on its way.
+        401 if !is_object => Answered::Forbidden(why),
+        403 => Answered::Forbidden(why),
+        404 if is_object && names(text) => Answered::Gone,
         // Names no VM, in plain text most often: nobody serves this group.
         404 => Answered::ApiMissing {
             after: after.unwrap_or(crate::pace::of(API_MISSING_PAUSE)),
             why: format!("KubeVirt's API is not there: {why}"),
         },
         409 => conflict(text, why),
-        408 | 429 | 503 => Answered::Retry {
+        401 | 408 | 429 | 503 => Answered::Retry {
             after,
             why,
             effective: false,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{Heartbeat, Readiness},
     manager::{
-        accept::{Acceptor, Protocol},
+        accept::{self, Acceptor, Protocol},
         client_trust::ClientTrust,
         legacy::{Legacy, plaintext},
         metrics::TransportMetrics,
@@ -30,11 +30,11 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// # Errors
 ///
 /// The address cannot be bound.
-pub async fn bind_plaintext(options: &Options) -> anyhow::Result<Option<TcpListener>> {
+pub fn bind_plaintext(options: &Options) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = options.legacy_plaintext else {
         return Ok(None);
     };
-    let listener = TcpListener::bind(address).await.with_context(|| {
+    let listener = accept::listen(address).with_context(|| {
         format!("cannot listen on {address}; choose another with --legacy-plaintext-bind")
     })?;
     Ok(Some(listener))

@@ -32,9 +32,54 @@ pub struct Vm {
     pub running: bool,
     /// When it was last seen to go from off to on; none where that was never seen.
     pub on_since: Option<Instant>,
+    /// When it was last seen to go from on to off, or to begin to; none where that was never seen. A
+    /// change that may have been missed for a while counts from the beginning of that while.
+    pub off_since: Option<Instant>,
+}
+
+/// When a change of a VM was noticed, and how much earlier it may have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noticed {
+    /// Now.
+    pub at: Instant,
+    /// The earliest that it can have happened, where the watch was interrupted; else now, too.
+    pub earliest: Instant,
+}
+
+impl From<Instant> for Noticed {
+    fn from(at: Instant) -> Self {
+        Self { at, earliest: at }
+    }
 }
 
 impl Vm {
+    /// This view, with what was seen of the past: `known` is the view before. When a VM went on stays
+    /// known after it went off again, and the other way round: a wake from before has had its effect.
+    #[must_use]
+    pub fn after(self, known: Option<&Self>, noticed: Noticed) -> Self {
+        let Some(known) = known.filter(|known| known.uid == self.uid) else {
+            return self;
+        };
+        let (was, is) = (known.power.is_started(), self.power.is_started());
+        let on = (is && !was).then_some(noticed.at);
+        let off = (was && !is).then_some(noticed.earliest);
+        Self {
+            on_since: on.or(known.on_since),
+            off_since: off.or(known.off_since),
+            ..self
+        }
+    }
+
+    /// This view, which was read and not watched, with what is known of the past.
+    #[must_use]
+    pub fn with_past_of(&self, known: &Self) -> Self {
+        Self {
+            on_since: known.on_since,
+            off_since: known.off_since,
+            ..self.clone()
+        }
+    }
+
     /// Whether this view is surely older than `other`, one of the same VM: a watch and a read may
     /// overtake each other. Resource versions of one resource are numbers that rise; one that is
     /// no number proves nothing.
@@ -206,6 +251,7 @@ impl From<VirtualMachine> for Vm {
             power: power(&vm, strategy),
             running: is_running(&vm),
             on_since: None,
+            off_since: None,
             labels: vm.metadata.labels.take().unwrap_or_default(),
         }
     }

@@ -4,6 +4,7 @@ mod boots;
 mod changes;
 mod front;
 mod journal;
+mod stillness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,11 +23,13 @@ use crate::{
         intents::{Action, Admission, Call, Intents, Limits, Settled},
         last_wake::LastWakes,
         metrics::{Metrics, Stage, Verdict},
+        pulse::Pulse,
         report::Wakeable,
         start::{Answered, Reread, Starter},
         vm::{Power, Vm},
         watch::Contact,
     },
+    shutdown::DRAIN,
     wake::Outcome,
 };
 
@@ -41,9 +44,6 @@ const MAX_WAITING: usize = 8_192;
 const BATCH: usize = 256;
 /// With nothing to do, it looks up after this time nevertheless, to show that it lives.
 const TURN: Duration = Duration::from_secs(2);
-/// Calls under way at the end are waited for so long.
-const LAST_CALLS: Duration = Duration::from_secs(10);
-
 /// Why a wake is put off where a config may serve no longer.
 const STALE: &str = "the API server has been away for longer than cacheTTL, so that nobody knows \
      whether this packet may wake a virtual machine";
@@ -61,6 +61,8 @@ pub struct Tools {
     pub directory: Arc<Directory>,
     /// How old the directory is.
     pub contact: Contact,
+    /// Whether the process stood still.
+    pub pulse: Arc<Pulse>,
     /// Who calls KubeVirt.
     pub starter: Starter,
     /// Who tells the owners of VMs.
@@ -82,6 +84,8 @@ pub struct Waker {
     changes: Arc<Changes>,
     calls: JoinSet<Done>,
     forbidden: watch::Sender<Option<String>>,
+    /// How often the process has stood still, as far as the intents know.
+    gaps: u64,
 }
 
 /// A call that has ended.
@@ -97,6 +101,7 @@ impl Waker {
     pub fn new(limits: Limits, tools: Tools) -> (Self, mpsc::Sender<Wakeable>) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waker = Self {
+            gaps: tools.pulse.gaps(),
             tools,
             intents: Intents::new(limits, fastrand::u64(..)),
             boots: Boots::default(),
@@ -120,7 +125,7 @@ impl Waker {
         self.forbidden.subscribe()
     }
 
-    /// Starts VMs until `token` is cancelled and the calls under way then have ended.
+    /// Starts VMs until `token` is cancelled and it is known what came of the calls under way then.
     ///
     /// # Errors
     ///
@@ -128,35 +133,44 @@ impl Waker {
     pub async fn run(mut self, token: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
         while !token.is_cancelled() {
             heart.beat();
-            let now = Instant::now();
-            let turn = now + TURN;
-            let due = self.intents.next_due(now.into_std());
-            let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
-            tokio::select! {
-                biased;
-                () = token.cancelled() => {}
-                Some(done) = self.calls.join_next() => self.done(done)?,
-                () = self.changes.some() => self.news(),
-                () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
-                Some(wake) = self.queue.recv() => self.admit(wake),
+            if let Some(result) = token.run_until_cancelled(self.turn()).await {
+                result?;
             }
             self.perform();
         }
-        self.close().await
+        self.close(&heart).await
     }
 
-    async fn close(mut self) -> anyhow::Result<()> {
-        let end = Instant::now() + crate::pace::of(LAST_CALLS);
-        self.intents.close(Instant::now().into_std());
-        self.perform();
-        while self.intents.under_way() > 0 {
-            tokio::select! {
-                Some(done) = self.calls.join_next() => self.done(done)?,
-                () = self.changes.some() => self.news(),
-                Some(wake) = self.queue.recv() => self.admit(wake),
-                () = sleep_until(end) => break,
-            }
+    /// Takes the next news, or does what is due.
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let turn = now + TURN;
+        let due = self.intents.next_due(now.into_std());
+        let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
+        tokio::select! {
+            biased;
+            Some(done) = self.calls.join_next() => self.done(done)?,
+            () = self.changes.some() => self.news(),
+            () = self.tools.contact.returned() => self.intents.hasten(Instant::now().into_std()),
+            () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
+            Some(wake) = self.queue.recv() => self.admit(wake),
+        }
+        Ok(())
+    }
+
+    async fn close(mut self, heart: &Heartbeat) -> anyhow::Result<()> {
+        let end = Instant::now() + crate::pace::of(DRAIN);
+        loop {
+            heart.beat();
+            self.intents.close(Instant::now().into_std());
             self.perform();
+            if !self.intents.is_at_work() {
+                break;
+            }
+            match timeout_at(end, self.turn()).await {
+                Ok(result) => result?,
+                Err(_) => break,
+            }
         }
         let open = self.intents.len();
         if open > 0 {
@@ -167,7 +181,7 @@ impl Waker {
         }
         // Who was admitted late still hears that it has to go elsewhere.
         self.queue.close();
-        while let Ok(Some(wake)) = timeout_at(end, self.queue.recv()).await {
+        while let Ok(Some(wake)) = timeout_at(end, heart.waiting(self.queue.recv())).await {
             self.admit(wake);
             self.perform();
         }
@@ -275,6 +289,7 @@ impl Waker {
     }
 
     fn perform(&mut self) {
+        self.heed_pulse();
         loop {
             let actions = self.intents.take_actions();
             if actions.is_empty() {
@@ -369,8 +384,9 @@ impl Waker {
                 }
             }
         }
-        let starter = self.tools.starter.clone();
+        let (starter, contact) = (self.tools.starter.clone(), self.tools.contact.clone());
         let called = Instant::now();
+        let before = contact.age(called.into_std());
         self.calls.spawn(async move {
             let uid = vm.uid.clone();
             match call {
@@ -380,6 +396,12 @@ impl Waker {
                         starter.start(&vm.key).await
                     } else {
                         starter.unpause(&vm.key).await
+                    };
+                    let after = contact.age(Instant::now().into_std());
+                    let answer = if (before + after).is_zero() {
+                        answer
+                    } else {
+                        answer.doubted()
                     };
                     Done::Called(call, uid, id, answer, called.elapsed())
                 }

@@ -5,6 +5,7 @@ mod configs;
 mod contact;
 mod follow;
 mod machines;
+mod manners;
 mod metrics;
 mod secrets;
 mod stale;
@@ -24,7 +25,7 @@ use crate::{
     admin::{Gate, Liveness},
     crd::WolConfig,
     kubevirt::VirtualMachine,
-    manager::{config::Windows, directory::Directory, vm::Vm},
+    manager::{config::Windows, directory::Directory, pulse::Pulse, vm::Vm},
     settings::Settings,
 };
 
@@ -53,6 +54,8 @@ pub struct Watch {
     pub directory: Arc<Directory>,
     /// Where they note that they are in contact.
     pub contact: Contact,
+    /// Whether the process stood still.
+    pub pulse: Arc<Pulse>,
     /// What they count.
     pub metrics: Metrics,
     /// Is told whether the cluster has KubeVirt.
@@ -87,6 +90,7 @@ impl Watch {
             client,
             directory: Arc::new(Directory::new()),
             contact,
+            pulse: Pulse::new(),
             metrics: Metrics::register(registry),
             // Until the first list says so.
             kubevirt: Sender::new(true),
@@ -124,6 +128,7 @@ impl Watch {
             served: self.kubevirt,
             gate,
             metrics: self.metrics,
+            interruptions: (self.contact.clone(), self.pulse),
             unreadable: HashSet::new(),
         };
         let what = Watched::VirtualMachines;

@@ -140,6 +140,44 @@ async fn a_manager_that_is_silent_costs_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_manager_does_not_even_take_goes_to_the_next_one_after_two_seconds() {
+    let (port, addresses) = (free_port(), [free_address(), free_address()]);
+    let mut a = FakeManager::taking(TWO[0], addresses[0], Some(256)).await;
+    let mut b = FakeManager::named(TWO[1], addresses[1]).await;
+    let _agent = Agent::start(AgentArgs {
+        managers: addresses.map(|address| address.to_string()).into(),
+        ..args(addresses[0], &[port])
+    });
+    let ((_, mut with_a), (_, mut with_b)) = (a.accept().await, b.accept().await);
+    with_a.configure(settings(1, &[port])).await;
+    with_b.configure(settings(1, &[port])).await;
+    let mut routes = Routes::default();
+    for name in TWO {
+        routes.insert(name.into());
+    }
+    let of_a = |last: &u8| {
+        let target = MacAddr::new([0x52, 0x54, 0, 0, 0, *last]);
+        **routes.best(target, &[]).unwrap() == *TWO[0]
+    };
+    let of_a: Vec<u8> = (0..=255).filter(of_a).take(100).collect();
+    // From here on it reads nothing: its window, and what waits before that, is soon full.
+    let sent = Instant::now();
+    for last in &of_a {
+        send(port, &magic(*last));
+    }
+    let mut heard = Vec::new();
+    for _ in &of_a {
+        let event = with_b.event().await;
+        with_b.settle(event.seq, Outcome::Started).await;
+        heard.push(event.mac[5]);
+    }
+    assert!(sent.elapsed() < millis(5_000), "{:?}", sent.elapsed());
+    heard.sort_unstable();
+    assert_eq!(heard, of_a);
+    drop(with_a);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_goes_away_is_sent_nothing_more_and_gets_its_share_back_later() {
     let mut world = Replicas::start(&TWO).await;
     let of_a: Vec<u8> = (0..40).filter(|n| world.home(*n, &TWO) == 0).collect();

@@ -88,14 +88,23 @@ impl Cluster {
     /// The real API server, where managers have no more than their rights; none, told loudly, where
     /// there is no program for it.
     pub async fn real(program: &Path) -> Option<Self> {
-        let envtest = Envtest::shared()?;
+        Some(Self::on(Envtest::shared()?, program).await)
+    }
+
+    /// A real API server of the caller's own, as [`Cluster::real`], and what kills and restarts it.
+    pub async fn own(program: &Path) -> Option<(Self, &'static Envtest)> {
+        let envtest = Envtest::own()?;
+        Some((Self::on(envtest, program).await, envtest))
+    }
+
+    async fn on(envtest: &'static Envtest, program: &Path) -> Self {
         let client = envtest.client().await;
         let kubevirt = KubeVirt::start(client.clone(), Speed::default()).await;
         kubevirt.register().await;
         let kubeconfig = rights::of_manager(&client, &envtest.kubeconfig()).await;
         let (line, by_line) = line_to(envtest.address(), &kubeconfig).await;
         let api = ApiBackend::Real(envtest);
-        Some(Self {
+        Self {
             line,
             by_line,
             security: Security::Own(Trust::install(&api, &client).await),
@@ -105,7 +114,7 @@ impl Cluster {
             kubeconfig: envtest.kubeconfig_path().to_owned(),
             _file: None,
             api,
-        })
+        }
     }
 
     /// The stand-in, where the cluster is on it: for what only a stand-in can be told to do.
@@ -229,6 +238,11 @@ impl Cluster {
     /// it goes on.
     pub fn cut_off(&self, cut: bool) {
         self.line.cut(cut);
+    }
+
+    /// Has the line from the managers to the API server fall silent, without breaking, or mends it.
+    pub fn silence(&self, silent: bool) {
+        self.line.silence(silent);
     }
 
     /// The API away and back again: nobody answers meanwhile.

@@ -1,12 +1,13 @@
 //! A real API server with etcd, as `KUBEBUILDER_ASSETS` provides them.
 
+mod leash;
+
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,13 +21,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, GroupVersionKind},
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
 use super::jwt::Signer;
 use super::pki::{Authority, Leaf, new_key};
+use leash::Leashed;
 
 /// How long the API server may take to become ready; on a busy machine it takes half a minute.
 const START: Duration = Duration::from_secs(120);
@@ -35,10 +34,26 @@ const START: Duration = Duration::from_secs(120);
 pub struct Envtest {
     address: SocketAddr,
     kubeconfig: PathBuf,
-    apiserver: Leashed,
-    _etcd: Leashed,
+    programs: PathBuf,
+    /// None while they are dead.
+    servers: Mutex<Option<Servers>>,
     /// Removed last.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+}
+
+/// The processes.
+struct Servers {
+    apiserver: Leashed,
+    etcd: Leashed,
+}
+
+/// Whose tokens an API server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// Those that it has given.
+    Own,
+    /// None: the key that they are checked with is another one.
+    Foreign,
 }
 
 impl Envtest {
@@ -61,23 +76,14 @@ impl Envtest {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
         let address = port.expect("a loopback port is free");
         let kubeconfig = write_credentials(directory.path(), address);
-        let etcd = Leashed::start(
-            &programs.join("etcd"),
-            etcd_flags(directory.path()),
-            directory.path(),
-        );
-        let apiserver = Leashed::start(
-            &programs.join("kube-apiserver"),
-            apiserver_flags(directory.path(), address),
-            directory.path(),
-        );
         let envtest = Self {
             address,
             kubeconfig,
-            apiserver,
-            _etcd: etcd,
-            _directory: directory,
+            programs,
+            servers: Mutex::default(),
+            directory,
         };
+        envtest.restart(Tokens::Own);
         envtest.wait_until_ready();
         Some(envtest)
     }
@@ -87,6 +93,46 @@ impl Envtest {
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Envtest>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    /// One that a single test has for itself, and may kill. It ends with the test process; a test
+    /// that is done with it kills it.
+    pub fn own() -> Option<&'static Self> {
+        Some(Box::leak(Box::new(Self::start()?)))
+    }
+
+    /// Kills API server and etcd at once, as a machine does that loses its power. What they have
+    /// stored stays.
+    pub fn kill(&self) {
+        if let Some(servers) = self.servers().take() {
+            servers.etcd.signal(Signal::SIGKILL);
+            servers.apiserver.signal(Signal::SIGKILL);
+        }
+    }
+
+    /// Starts them again, with what is stored and where they listened, and does not wait until they
+    /// serve.
+    pub fn restart(&self, tokens: Tokens) {
+        let directory = self.directory.path();
+        let etcd = Leashed::start(
+            &self.programs.join("etcd"),
+            etcd_flags(directory),
+            directory,
+        );
+        let mut flags = apiserver_flags(directory, self.address);
+        let key = match tokens {
+            Tokens::Own => "service-account.pub",
+            Tokens::Foreign => "foreign.pub",
+        };
+        let key = directory.join(key);
+        flags.push(format!("--service-account-key-file={}", key.display()).into());
+        let program = self.programs.join("kube-apiserver");
+        let apiserver = Leashed::start(&program, flags, directory);
+        *self.servers() = Some(Servers { apiserver, etcd });
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Option<Servers>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it listens.
@@ -150,15 +196,32 @@ impl Envtest {
 
     /// Stops the API server's clock, as a hung machine does: connections stay and nobody answers.
     pub fn freeze(&self) {
-        self.apiserver.signal(Signal::SIGSTOP);
+        self.signal(Signal::SIGSTOP);
     }
 
     /// Undoes [`Envtest::freeze`].
     pub fn thaw(&self) {
-        self.apiserver.signal(Signal::SIGCONT);
+        self.signal(Signal::SIGCONT);
     }
 
-    fn wait_until_ready(&self) {
+    fn log_end(&self) -> String {
+        let servers = self.servers();
+        let log = servers.as_ref().map(|servers| servers.apiserver.log_end());
+        log.unwrap_or_else(|| "it was killed".into())
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(servers) = &*self.servers() {
+            servers.apiserver.signal(signal);
+        }
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// It does not; the panic shows the end of its log.
+    pub fn wait_until_ready(&self) {
         let deadline = Instant::now() + START;
         // Callers may be inside a runtime, where nothing may block on another.
         std::thread::scope(|scope| {
@@ -173,7 +236,7 @@ impl Envtest {
                         assert!(
                             Instant::now() < deadline,
                             "the API server is not ready:\n{}",
-                            self.apiserver.log_end()
+                            self.log_end()
                         );
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
@@ -261,6 +324,7 @@ fn write_credentials(directory: &Path, address: SocketAddr) -> PathBuf {
     let accounts = new_key();
     write("service-account.key", &accounts.serialize_pem());
     write("service-account.pub", &accounts.public_key_pem());
+    write("foreign.pub", &new_key().public_key_pem());
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -313,7 +377,6 @@ fn apiserver_flags(directory: &Path, address: SocketAddr) -> Vec<OsString> {
         "--service-cluster-ip-range=10.0.0.0/24".into(),
         format!("--service-account-issuer={issuer}"),
         format!("--api-audiences={issuer}"),
-        format!("--service-account-key-file={}", file("service-account.pub")),
         format!(
             "--service-account-signing-key-file={}",
             file("service-account.key")
@@ -331,63 +394,4 @@ fn apiserver_flags(directory: &Path, address: SocketAddr) -> Vec<OsString> {
     ]
     .map(OsString::from)
     .to_vec()
-}
-
-/// A child process that does not outlive the tests. A shell holds the other end of a pipe, and
-/// ends the child and removes its directory when the pipe breaks, even where the test process was
-/// killed and nothing was dropped.
-struct Leashed {
-    child: Child,
-    leash: Child,
-    log: PathBuf,
-}
-
-impl Leashed {
-    fn start(program: &Path, flags: Vec<OsString>, directory: &Path) -> Self {
-        let name = program.file_name().expect("a program has a name");
-        let log = directory.join(name).with_extension("log");
-        let file = File::create(&log).expect("the directory can be written");
-        let child = Command::new(program)
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
-        let leash = Command::new("sh")
-            .args([
-                "-c",
-                "read -r _; kill -9 $1; sleep 1; rm -rf -- \"$2\"",
-                "leash",
-            ])
-            .arg(child.id().to_string())
-            .arg(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell can be started");
-        Self { child, leash, log }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a process id fits into i32");
-        kill(Pid::from_raw(pid), signal).expect("the child can be signalled");
-    }
-
-    fn log_end(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-}
-
-impl Drop for Leashed {
-    fn drop(&mut self) {
-        // The leash first: it must not see the pipe break. All fail only where it has ended.
-        let _ = self.leash.kill();
-        let _ = self.leash.wait();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -64,6 +64,11 @@ impl FakeManager {
 
     /// Listens on `address` as the replica of this name.
     pub async fn named(replica: &str, address: SocketAddr) -> Self {
+        Self::taking(replica, address, None).await
+    }
+
+    /// As [`named`](Self::named), but agents can send no more than so many bytes that were not read.
+    pub async fn taking(replica: &str, address: SocketAddr, bytes: Option<u32>) -> Self {
         let listener = TcpListener::bind(address)
             .await
             .expect("the address is free");
@@ -72,7 +77,8 @@ impl FakeManager {
         let mut server = JoinSet::new();
         server.spawn(async move {
             let connections = TcpListenerStream::new(listener);
-            let server = Server::builder().add_service(service);
+            let mut server = Server::builder().initial_stream_window_size(bytes);
+            let server = server.add_service(service);
             server
                 .serve_with_incoming(connections)
                 .await

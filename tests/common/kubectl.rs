@@ -31,20 +31,25 @@ impl Kubectl {
         self.folder.path()
     }
 
+    /// It, run by an administrator of `cluster` in the folder of the project.
+    pub fn command(&self, cluster: &Cluster) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env("KUBECONFIG", cluster.kubeconfig())
+            // Where it keeps what it has learnt of the API.
+            .env("KUBECACHEDIR", self.folder())
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        command
+    }
+
     /// What it prints, run by an administrator of `cluster` in the folder of the project.
     ///
     /// # Panics
     ///
     /// It fails, or warns.
     pub fn run(&self, cluster: &Cluster, args: &[&str]) -> String {
-        let output = Command::new(&self.program)
-            .args(args)
-            .arg("--cache-dir")
-            .arg(self.folder())
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("kubectl can be started");
+        let output = self.command(cluster).args(args).output();
+        let output = output.expect("kubectl can be started");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {args:?}: {errors}");
         assert_eq!(errors, "", "kubectl {args:?} warns");

@@ -56,6 +56,11 @@ impl Line {
         self.set(if cut { State::Cut } else { State::Whole });
     }
 
+    /// Has it fall silent, or mends it.
+    pub fn silence(&self, silent: bool) {
+        self.set(if silent { State::Silent } else { State::Whole });
+    }
+
     /// Brings it into a state.
     pub fn set(&self, state: State) {
         self.state.send_replace(state);

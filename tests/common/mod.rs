@@ -19,6 +19,7 @@ pub mod kubectl;
 pub mod kubevirt;
 pub mod line;
 pub mod netns;
+pub mod pages;
 pub mod pki;
 pub mod process;
 pub mod rights;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use http::Uri;
@@ -85,7 +86,11 @@ pub struct Record {
     pub sent: u64,
     /// Those with a final answer.
     pub settled: BTreeSet<u64>,
-    /// Why the session has ended.
+    /// Those that a manager asked to keep, for now.
+    pub deferred: BTreeSet<u64>,
+    /// Every answer, in order.
+    pub answers: Vec<(u64, Outcome)>,
+    /// Why the session has ended, or is about to.
     pub ended: Option<String>,
 }
 
@@ -136,6 +141,11 @@ impl Session {
 
     /// Delivers a wake for an address.
     pub async fn event(&self, mac: [u8; 6]) {
+        self.aged(mac, Duration::ZERO).await;
+    }
+
+    /// Delivers a wake that was heard so long ago; returns its number.
+    pub async fn aged(&self, mac: [u8; 6], age: Duration) -> u64 {
         let seq = {
             let mut record = lock(&self.record);
             record.sent += 1;
@@ -144,6 +154,7 @@ impl Session {
         let event = pb::Event {
             seq,
             mac: mac.into(),
+            age_ms: u64::try_from(age.as_millis()).expect("a short time"),
             carrier: pb::Carrier::Udp.into(),
             interface: "eth0".to_owned(),
             length: 102,
@@ -151,6 +162,21 @@ impl Session {
         };
         // It fails where the session has ended, which the record tells.
         let _ = self.sender.send(message(FromAgent::Event(event))).await;
+        seq
+    }
+
+    /// Waits for the final answer to an event.
+    pub async fn outcome(&self, seq: u64) -> Outcome {
+        let mut found = None;
+        eventually("the event is settled", async || {
+            let record = self.record();
+            let mut answers = record.answers.iter();
+            let last = answers.find(|(own, outcome)| *own == seq && *outcome != Outcome::Deferred);
+            found = last.map(|(_, outcome)| *outcome);
+            found.is_some()
+        })
+        .await;
+        found.expect("it was found")
     }
 
     /// What became of its events so far.
@@ -171,17 +197,26 @@ async fn read(mut answers: Streaming<ManagerMessage>, record: Arc<Mutex<Record>>
     let ended = loop {
         match answers.message().await {
             Ok(Some(message)) => match message.body {
-                Some(FromManager::Ack(ack)) if ack.outcome() != Outcome::Deferred => {
-                    lock(&record).settled.insert(ack.seq);
+                Some(FromManager::Ack(ack)) => {
+                    let mut record = lock(&record);
+                    record.answers.push((ack.seq, ack.outcome()));
+                    if ack.outcome() == Outcome::Deferred {
+                        record.deferred.insert(ack.seq);
+                    } else {
+                        record.settled.insert(ack.seq);
+                    }
                 }
-                Some(FromManager::GoAway(away)) => break format!("sent away: {}", away.reason),
+                // Answers may follow.
+                Some(FromManager::GoAway(away)) => {
+                    lock(&record).ended = Some(format!("sent away: {}", away.reason));
+                }
                 _ => {}
             },
             Ok(None) => break "closed by the manager".to_owned(),
             Err(status) => break status.to_string(),
         }
     };
-    lock(&record).ended = Some(ended);
+    lock(&record).ended.get_or_insert(ended);
 }
 
 /// Many sessions with one manager.

@@ -8,7 +8,7 @@ use std::{
 
 use kubevirt_wol::manager::{
     directory::Directory,
-    vm::{Power, Vm, VmKey},
+    vm::{Noticed, Power, Vm, VmKey},
 };
 
 use crate::fixture::{all, directory, look_up, version, vm};
@@ -92,6 +92,48 @@ fn when_a_vm_came_on_is_remembered() {
         ..vm("a", &[1])
     };
     assert_eq!(directory.apply(reborn, at(8)).unwrap().on_since, None);
+}
+
+#[test]
+fn when_a_vm_went_off_is_remembered_as_far_as_it_was_seen() {
+    let directory = directory(&[all()], &[]);
+    let start = Instant::now();
+    let at = |seconds| start + seconds * Duration::from_secs(1);
+    let is = |power, number: u64| {
+        let vm = Vm {
+            power,
+            ..vm("a", &[1])
+        };
+        version(&number.to_string(), vm)
+    };
+    let off = |vm, noticed: Noticed| directory.apply(vm, noticed).unwrap().off_since;
+    assert_eq!(
+        off(is(Power::Off, 1), at(1).into()),
+        None,
+        "a list tells nothing"
+    );
+    assert_eq!(off(is(Power::On, 2), at(2).into()), None);
+    assert_eq!(off(is(Power::Stopping, 3), at(3).into()), Some(at(3)));
+    assert_eq!(
+        off(is(Power::Off, 4), at(4).into()),
+        Some(at(3)),
+        "not again"
+    );
+    assert_eq!(off(is(Power::On, 5), at(5).into()), Some(at(3)));
+    let late = Noticed {
+        at: at(20),
+        earliest: at(8),
+    };
+    assert_eq!(
+        off(is(Power::Off, 6), late),
+        Some(at(8)),
+        "it may have been then"
+    );
+    let reborn = Vm {
+        uid: "another".into(),
+        ..is(Power::Off, 7)
+    };
+    assert_eq!(off(reborn, at(21).into()), None);
 }
 
 #[test]

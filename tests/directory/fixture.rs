@@ -31,6 +31,7 @@ pub(crate) fn vm(name: &str, macs: &[u8]) -> Vm {
         power: Power::Off,
         running: false,
         on_since: None,
+        off_since: None,
     }
 }
 

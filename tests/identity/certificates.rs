@@ -14,6 +14,7 @@ use kubevirt_wol::manager::{
 };
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -40,7 +41,12 @@ impl ClientCertificates for Names {
 fn with(transport: Transport) -> Request<()> {
     let mut request = Request::new(());
     let address = "127.0.0.1:1".parse().unwrap();
-    request.extensions_mut().insert(Peer { address, transport });
+    let cut = CancellationToken::new();
+    request.extensions_mut().insert(Peer {
+        address,
+        transport,
+        cut,
+    });
     request
 }
 

@@ -87,29 +87,3 @@ fn what_there_is_no_room_for_is_asked_to_come_again() {
         Admission::Opened
     );
 }
-
-#[test]
-fn a_manager_that_shuts_down_hands_its_wakes_on() {
-    let mut world = World::new(limits());
-    let (a, b) = (
-        world.wake(&vm("a", Power::Off)),
-        world.wake(&vm("b", Power::Stopping)),
-    );
-    world.intents.close(world.now);
-    world.act();
-    assert_eq!((world.deferrals(a), world.deferrals(b)), (1, 1));
-    let late = world.wake(&vm("c", Power::Off));
-    world.changed(&vm("b", Power::Off));
-    assert_eq!(
-        (world.deferrals(late), world.starts()),
-        (1, 1),
-        "nothing new is started"
-    );
-    world.answered(Answered::Accepted);
-    world.changed(&vm("a", Power::On));
-    assert_eq!(
-        world.outcome(a),
-        Some(Outcome::Started),
-        "what was under way is still told"
-    );
-}

@@ -312,6 +312,46 @@ async fn an_agent_that_does_not_read_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn an_agent_that_does_not_take_its_answers_is_cut_off_and_no_other() {
+    let bed = Bed::new().await;
+    *bed.desk.answer.lock().unwrap() = Some(done(Outcome::NotFound));
+    let mut well = bed.agent("node-1").await;
+    let endpoint = Endpoint::from_shared(bed.url.clone()).unwrap();
+    let narrow = endpoint.initial_stream_window_size(256);
+    let mut hanging = bed.silent_over(narrow.connect().await.unwrap()).await;
+    hanging.hello("node-2").await;
+    for seq in 0..200 {
+        hanging.event(seq, &MAC).await;
+    }
+    bed.desk.reported(100).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // In steps, as the process does not stand still meanwhile.
+    tokio::time::pause();
+    for _ in 0..12 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::resume();
+    let unread = "kubevirt_wol_sessions_ended_total{reason=\"unread\"}";
+    let ended = async {
+        while bed.metric(unread) != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(SOON, ended)
+        .await
+        .expect("it is cut off");
+    let end = async { while let Ok(Some(_)) = hanging.message_ever().await {} };
+    tokio::time::timeout(SOON, end)
+        .await
+        .expect("and sees that");
+    well.event(7, &MAC).await;
+    assert_eq!(well.ack().await, (7, pb::Outcome::NotFound));
+}
+
+#[tokio::test]
 async fn a_flood_of_events_is_answered_event_by_event() {
     let bed = Bed::new().await;
     *bed.desk.answer.lock().unwrap() = Some(done(Outcome::NotFound));

@@ -45,7 +45,7 @@ fn status_objects_mean_what_the_table_says() {
             "Can not unmarshal Request body to struct",
             (Meaning::NotUnderstood, false),
         ),
-        (401, "Unauthorized", (Meaning::Forbidden, false)),
+        (401, "Unauthorized", (Meaning::Unavailable, false)),
         (
             403,
             "cannot update resource \"virtualmachines/start\"",

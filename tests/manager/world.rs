@@ -1,7 +1,7 @@
 //! A world for the pure state machine: VMs in any state, agents that report, and a clock.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,7 @@ pub(crate) fn vm(name: &str, power: Power) -> Arc<Vm> {
         power,
         running: power == Power::On,
         on_since: None,
+        off_since: None,
     })
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn wake() -> Wake {
     }
 }
 
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) intents: Intents,
     pub(crate) now: Instant,
@@ -77,9 +79,11 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<Waiting>,
     /// Whether packets may unpause VMs.
     pub(crate) unpause: bool,
+    /// Whether what is reported was deferred before.
+    pub(crate) deferred: bool,
     reported: u64,
     replies: mpsc::Sender<(u64, Answer)>,
-    inbox: mpsc::Receiver<(u64, Answer)>,
+    inbox: Arc<Mutex<mpsc::Receiver<(u64, Answer)>>>,
 }
 
 impl World {
@@ -93,9 +97,10 @@ impl World {
             settled: Vec::new(),
             waiting: Vec::new(),
             unpause: false,
+            deferred: false,
             reported: 0,
             replies,
-            inbox,
+            inbox: Arc::new(Mutex::new(inbox)),
         }
     }
 
@@ -110,7 +115,7 @@ impl World {
             node: "node-3".into(),
             wake: wake(),
             heard_at: self.now - age,
-            deferred: false,
+            deferred: self.deferred,
             reply: Reply::new(self.reported, self.replies.clone()),
         };
         let wake = Wakeable {
@@ -207,7 +212,8 @@ impl World {
                 Action::Settled(settled) => self.settled.push(*settled),
             }
         }
-        while let Ok(answer) = self.inbox.try_recv() {
+        let mut inbox = self.inbox.lock().unwrap();
+        while let Ok(answer) = inbox.try_recv() {
             self.answers.push(answer);
         }
     }

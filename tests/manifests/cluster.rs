@@ -40,7 +40,7 @@ async fn namespace(client: &Client, standard: &str) -> String {
 }
 
 /// Whether a pod may be made there; otherwise what it breaks.
-async fn may_run(client: &Client, pod: &Value, standard: &str) -> Result<(), String> {
+pub(crate) async fn may_run(client: &Client, pod: &Value, standard: &str) -> Result<(), String> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "trial"}, "spec": pod,
     }))
@@ -80,18 +80,28 @@ async fn managers_keep_the_strictest_standard_and_agents_need_what_the_namespace
     }
 }
 
-/// A recipe of the justfile, for an API server.
-fn just(envtest: &Envtest, recipe: &str, image: Option<&str>) -> Command {
+/// A program for an API server, with kubectl on its path.
+pub(crate) fn with_kubectl(envtest: &Envtest, program: &str) -> Command {
     let assets = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS").unwrap());
     let path = env::var_os("PATH").unwrap_or_default();
     let path = [assets].into_iter().chain(env::split_paths(&path));
-    let mut command = Command::new("just");
+    let path = env::join_paths(path).unwrap();
+    // The program itself is looked up by the path of this process.
+    let mut found = env::split_paths(&path).map(|folder| folder.join(program));
+    let found = found.find(|file| file.is_file());
+    let mut command = Command::new(found.unwrap_or_else(|| program.into()));
     command
-        .arg(recipe)
-        .env("PATH", env::join_paths(path).unwrap())
+        .env("PATH", path)
         .env("KUBECONFIG", envtest.kubeconfig_path())
         .env_remove("IMG")
         .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// A recipe of the justfile, for an API server.
+fn just(envtest: &Envtest, recipe: &str, image: Option<&str>) -> Command {
+    let mut command = with_kubectl(envtest, "just");
+    command.arg(recipe);
     if let Some(image) = image {
         command.env("IMG", image);
     }

@@ -1,18 +1,20 @@
 //! What becomes of wakes while the manager cannot reach the API server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{A_WHILE, MAC, NS, OTHER, ready, starts, wakes_soon};
 use crate::common::{
-    apiserver::Request,
+    apiserver::{Fault, Request, WatchEnd, When},
     cluster::{Cluster, Manager, SOON, eventually},
     kubevirt::vm::vm,
+    process::Line,
 };
 
 const NOT_FOUND: &str = r#"kubevirt_wol_wakes_total{outcome="not-found"}"#;
 const PUT_OFF: &str = r#"kubevirt_wol_events_total{verdict="stale"}"#;
+const FAILED: &str = r#"kubevirt_wol_start_calls_total{answer="unavailable"}"#;
 const STALE: &str = "kubevirt_wol_stale_configs";
 const THIRD: &str = "52:54:00:00:00:03";
 
@@ -55,6 +57,49 @@ pub(crate) async fn the_end_of_an_outage_is_told_although_nothing_has_changed(c:
     told("no answer from the API server");
     c.cut_off(false);
     told("watching again");
+}
+
+pub(crate) async fn a_wake_that_waits_for_the_api_is_started_as_soon_as_it_is_back(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    c.cut_off(true);
+    agent.hears(MAC);
+    // By then its own pauses are longer than all that may happen afterwards.
+    reaches(&manager, FAILED, 7.0).await;
+    let back = Instant::now();
+    c.cut_off(false);
+    eventually("it is started", async || starts(c, "desktop") > 0).await;
+    let took = back.elapsed();
+    println!("started {took:?} after the API was back");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
+}
+
+pub(crate) async fn a_wake_outlives_a_token_that_is_refused_for_a_while(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    // Only the stand-in can be told to forget a token that is good.
+    let Some(server) = c.server() else { return };
+    let ours = When::matching(|request| {
+        let agent = request.headers.get(http::header::USER_AGENT);
+        agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kubevirt-wol/"))
+    });
+    let refusing = server.faults().add(ours, Fault::unauthorized());
+    server.faults().end_watches(WatchEnd::Reset);
+    agent.hears(MAC);
+    reaches(&manager, FAILED, 3.0).await;
+    let told = |line: &Line| line.message().contains("the manager's token");
+    manager.process.wait_for("what to look at", SOON, told);
+    server.faults().remove(refusing);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.codes(NS, "desktop"), [202]);
+    let forbidden = r#"kubevirt_wol_wakes_total{outcome="forbidden"}"#;
+    assert!(manager.metric(forbidden) < 0.5);
 }
 
 pub(crate) async fn past_its_cache_ttl_the_manager_waits_to_know_what_it_missed(c: &Cluster) {

@@ -113,7 +113,7 @@ impl Cluster {
     pub(crate) fn watch(&mut self) {
         let token = CancellationToken::new();
         let watch = Watch {
-            client: self.client.clone(),
+            client: as_the_program(&self.server),
             directory: Arc::clone(&self.directory),
             contact: self.contact.clone(),
             metrics: Metrics::register(&mut self.registry),
@@ -276,6 +276,13 @@ impl Cluster {
             }
         }
     }
+}
+
+/// A client that does not retry by itself, as the manager's own.
+fn as_the_program(server: &ApiServer) -> Client {
+    let mut config = kube::Config::new(server.url().parse().unwrap());
+    config.default_retry = false;
+    kubevirt_wol::cluster::client(config).unwrap()
 }
 
 /// A stopped VM in namespace `shop`.

@@ -9,6 +9,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod contact;
+mod troubles;
 
 use std::time::Duration;
 

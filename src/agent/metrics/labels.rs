@@ -96,6 +96,8 @@ impl EncodeLabelValue for Invalid {
 pub enum Loss {
     /// The ring was full.
     Overflow,
+    /// One target had as many places as one may have.
+    Crowded,
     /// No manager took it in time.
     Stale,
 }

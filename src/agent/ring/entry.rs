@@ -16,7 +16,7 @@ use crate::{
 /// oldest first.
 pub(super) type Turn = (bool, u64);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) wake: Wake,
@@ -26,6 +26,10 @@ pub(super) struct Entry {
     /// The replicas that were sent it and have not answered. They are passed over as long as there
     /// is another one.
     pub(super) asked: Vec<ReplicaId>,
+    /// The replicas that did not even take it in time. They are passed over, too.
+    pub(super) passed: Vec<ReplicaId>,
+    /// Since when it is in the queue where it is; none until time has passed there.
+    pub(super) queued_at: Option<Instant>,
     /// Set by a deferral, which lengthens the life of a wake and never shortens it.
     pub(super) kept_until: Option<Instant>,
     /// Whether the target is known to be wakeable.
@@ -73,6 +77,25 @@ impl Entry {
             && self.kept_until.is_none_or(|until| now >= until)
     }
 
+    /// How much would be lost with it: little where a manager has it in its hands, most where one
+    /// waits with it for its VM.
+    pub(super) fn worth(&self) -> u8 {
+        match (self.kept_until, &self.place) {
+            (Some(_), _) => 2,
+            (None, Place::Homeless | Place::Queued(_)) => 1,
+            (None, _) => 0,
+        }
+    }
+
+    /// How long it has waited for a replica to take it; no time where it does not.
+    pub(super) fn waits(&mut self, now: Instant) -> Duration {
+        if !matches!(self.place, Place::Queued(_)) {
+            return Duration::ZERO;
+        }
+        let since = *self.queued_at.get_or_insert(now);
+        now.saturating_duration_since(since)
+    }
+
     /// Moves it, and keeps the queues in step.
     pub(super) fn move_to(&mut self, place: Place, queues: &mut Queues) {
         if sabotage::is(Mechanism::Replay) && !self.place.is_waiting() && place.is_waiting() {
@@ -84,14 +107,29 @@ impl Entry {
         if let Place::Queued(replica) = &place {
             queues.insert(replica, self.turn());
         }
+        if self.place != place {
+            self.queued_at = None;
+        }
         self.place = place;
     }
 
-    /// Queues it for the best replica that has not been asked; where all have been, it starts over.
+    /// It waits for a replica that does not take it: queues it for the next one, if there is one.
+    pub(super) fn pass(&mut self, routes: &Routes, queues: &mut Queues) {
+        if let Place::Queued(replica) = &self.place {
+            self.passed.push(replica.clone());
+            self.queued_at = None;
+            self.route(routes, queues);
+        }
+    }
+
+    /// Queues it for the best replica that has been neither asked nor passed over; where all have
+    /// been, it starts over.
     pub(super) fn route(&mut self, routes: &Routes, queues: &mut Queues) {
         let target = self.wake.target;
-        let mut best = routes.best(target, &self.asked);
+        let tried = [&*self.asked, &*self.passed].concat();
+        let mut best = routes.best(target, &tried);
         if best.is_none() {
+            self.passed.clear();
             // One that leaves may still answer.
             self.asked.retain(|replica| !routes.contains(replica));
             best = routes.best(target, &self.asked);
@@ -107,12 +145,14 @@ impl Entry {
             queues.remove(replica, self.turn());
         }
         self.known = true;
+        let queued_at = self.queued_at;
         self.move_to(place, queues);
+        self.queued_at = queued_at;
     }
 }
 
 /// What is to be sent to each replica, the next one first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Queues(pub(super) BTreeMap<ReplicaId, BTreeSet<Turn>>);
 
 impl Queues {
@@ -153,7 +193,8 @@ pub(super) fn worth_a_retry(outcome: Outcome) -> bool {
         | Outcome::Forbidden
         | Outcome::Expired
         | Outcome::Stuck
-        | Outcome::Gone => true,
+        | Outcome::Gone
+        | Outcome::Unknown => true,
     }
 }
 

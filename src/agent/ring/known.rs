@@ -8,7 +8,7 @@ use crate::mac::MacAddr;
 const CAPACITY: usize = 4096;
 
 /// Targets that a manager once knew, the latest [`CAPACITY`] of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     targets: HashSet<MacAddr>,
     order: VecDeque<MacAddr>,

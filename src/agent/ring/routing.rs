@@ -77,6 +77,47 @@ fn what_is_not_answered_in_two_seconds_is_sent_to_the_next_replica_too() {
 }
 
 #[test]
+fn what_a_replica_does_not_even_take_goes_to_the_next_one_after_two_seconds() {
+    let (mut ring, t0) = (ring(&["a", "b"]), Instant::now());
+    let (first, second) = ways(1);
+    push(&mut ring, 1, t0);
+    ring.tick(t0 + Duration::from_millis(1_999));
+    assert!(ring.has_due(first, t0) && !ring.has_due(second, t0));
+    ring.tick(t0 + seconds(2));
+    assert!(!ring.has_due(first, t0));
+    // Nor does this one: it is back with the first, as soon as that takes anything.
+    ring.tick(t0 + seconds(3));
+    ring.tick(t0 + seconds(5));
+    assert_eq!(send(&mut ring, second, t0 + seconds(5)), NOTHING);
+    assert_eq!(send(&mut ring, first, t0 + seconds(5)), [1]);
+    ring.acked(&first.into(), 1, &started(), t0 + seconds(5));
+    assert!(ring.is_empty());
+}
+
+#[test]
+fn a_replica_that_takes_nothing_keeps_nobody_waiting_for_its_answer() {
+    let (mut ring, t0) = (ring(&["a", "b"]), Instant::now());
+    let (first, second) = ways(1);
+    push(&mut ring, 1, t0);
+    ring.tick(t0 + seconds(2));
+    ring.replica_leaves(first);
+    assert!(!ring.awaits_answers(first), "it was never asked");
+    assert_eq!(send(&mut ring, second, t0 + seconds(2)), [1]);
+}
+
+#[test]
+fn a_lone_replica_that_takes_nothing_for_a_while_gets_all_in_the_end() {
+    let (mut ring, t0) = (ring(&["a"]), Instant::now());
+    for n in 1..=5 {
+        push(&mut ring, n, t0);
+    }
+    for after in 1..20 {
+        ring.tick(t0 + seconds(after));
+    }
+    assert_eq!(send(&mut ring, "a", t0 + seconds(20)), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn the_answer_of_whoever_was_asked_settles_or_defers() {
     for late in [true, false] {
         let (mut ring, t0) = (ring(&["a", "b"]), Instant::now());
@@ -183,6 +224,27 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Every wake of the ring is in one place, where it goes on, and the queues say the same.
+pub(super) fn consistent(ring: &Ring) {
+    let queued = ring.queues.0.iter();
+    let queued: Vec<_> = queued
+        .flat_map(|(replica, turns)| turns.iter().map(move |turn| (replica, *turn)))
+        .collect();
+    let waiting = |entry: &&Entry| matches!(entry.place, Place::Queued(_));
+    assert_eq!(queued.len(), ring.entries.values().filter(waiting).count());
+    for (replica, turn) in queued {
+        let entry = &ring.entries[&turn.1];
+        assert_eq!(entry.place, Place::Queued(replica.clone()));
+        assert_eq!(entry.turn(), turn);
+    }
+    for entry in ring.entries.values() {
+        match entry.place.replica() {
+            Some(replica) => assert!(ring.routes.contains(replica), "{entry:?}"),
+            None => assert!(ring.routes.is_empty(), "{entry:?}"),
+        }
+    }
+}
+
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A ring, and what is to be true of it.
@@ -239,23 +301,7 @@ impl Model {
             ring.len() + self.left,
             usize::try_from(self.pushed).unwrap()
         );
-        let queued = ring.queues.0.iter();
-        let queued: Vec<_> = queued
-            .flat_map(|(replica, turns)| turns.iter().map(move |turn| (replica, *turn)))
-            .collect();
-        let waiting = |entry: &&Entry| matches!(entry.place, Place::Queued(_));
-        assert_eq!(queued.len(), ring.entries.values().filter(waiting).count());
-        for (replica, turn) in queued {
-            let entry = &ring.entries[&turn.1];
-            assert_eq!(entry.place, Place::Queued(replica.clone()));
-            assert_eq!(entry.turn(), turn);
-        }
-        for entry in ring.entries.values() {
-            match entry.place.replica() {
-                Some(replica) => assert!(ring.routes.contains(replica), "{entry:?}"),
-                None => assert!(ring.routes.is_empty(), "{entry:?}"),
-            }
-        }
+        consistent(ring);
     }
 }
 

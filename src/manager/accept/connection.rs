@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::OwnedSemaphorePermit,
 };
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use crate::manager::peer::Peer;
@@ -23,6 +24,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 pub struct Connection {
     bytes: Box<dyn Bytes>,
     peer: Peer,
+    /// Ready when the connection is to be cut off.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Given back at the end.
     _place: OwnedSemaphorePermit,
 }
@@ -31,6 +34,7 @@ impl Connection {
     pub(super) fn new(bytes: Box<dyn Bytes>, peer: Peer, place: OwnedSemaphorePermit) -> Self {
         Self {
             bytes,
+            cut: Box::pin(peer.cut.clone().cancelled_owned()),
             peer,
             _place: place,
         }
@@ -51,6 +55,10 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Whoever serves it always reads, and gives up what cannot be read.
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.bytes).poll_read(context, buffer)
     }
 }

@@ -9,6 +9,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Protocol,
@@ -79,7 +80,12 @@ pub(super) async fn shake(
             (stream, transport)
         }
     };
-    Ok(Connection::new(bytes, Peer { address, transport }, place))
+    let peer = Peer {
+        address,
+        transport,
+        cut: CancellationToken::new(),
+    };
+    Ok(Connection::new(bytes, peer, place))
 }
 
 async fn encrypt(

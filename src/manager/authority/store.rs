@@ -179,7 +179,7 @@ async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T
         kube::Error::Api(status) => match status.code {
             404 => Trouble::Absent,
             409 => Trouble::Conflict,
-            401 | 403 => Trouble::Forbidden,
+            403 => Trouble::Forbidden,
             // Such an object is not one that we wrote.
             422 => Trouble::Unreadable,
             _ => Trouble::Unavailable,

@@ -8,7 +8,10 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -74,6 +77,20 @@ impl Scribe {
     ///
     /// None: an Event that cannot be written is counted.
     pub async fn run(mut self, end: CancellationToken, heart: Heartbeat) -> anyhow::Result<()> {
+        let late = async {
+            end.cancelled().await;
+            sleep(crate::pace::of(FLUSHED_WITHIN)).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.follow(&end, &heart) => {}
+            () = late => tracing::warn!("some Events could not be written before the end"),
+        }
+        Ok(())
+    }
+
+    /// Writes until `end` is cancelled and nothing waits any more.
+    async fn follow(&mut self, end: &CancellationToken, heart: &Heartbeat) {
         while let Some(Some(note)) = end
             .run_until_cancelled(heart.waiting(self.queue.recv()))
             .await
@@ -81,13 +98,7 @@ impl Scribe {
             self.write(&note).await;
         }
         self.queue.close();
-        if timeout(crate::pace::of(FLUSHED_WITHIN), self.catch_up())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some Events could not be written before the end");
-        }
-        Ok(())
+        self.catch_up().await;
     }
 
     /// Writes what waits now.

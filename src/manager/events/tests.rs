@@ -24,6 +24,7 @@ pub(super) fn machine(name: &str, resource_version: &str, strategy: RunStrategy)
         power: Power::Off,
         running: false,
         on_since: None,
+        off_since: None,
     })
 }
 

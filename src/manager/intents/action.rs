@@ -25,7 +25,7 @@ pub enum Call {
 }
 
 /// What the caller shall do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Action {
     /// Make the call, then tell [`Intents::answered`](super::Intents::answered) or [`Intents::reread`](super::Intents::reread) under this number.
     Call(Call, u64, Arc<Vm>),
@@ -39,7 +39,7 @@ pub enum Action {
 }
 
 /// A wake that takes longer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Waiting {
     /// The first packet.
     pub report: Report,
@@ -50,7 +50,7 @@ pub struct Waiting {
 }
 
 /// What became of a wake.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settled {
     /// The first packet.
     pub report: Report,

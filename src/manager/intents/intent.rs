@@ -17,6 +17,8 @@ use super::{Action, Call, action::Waiting};
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
 const FIRST_ANSWER: Duration = Duration::from_millis(800);
+/// An agent without any answer for this long has asked another manager.
+const ASKED_ELSEWHERE: Duration = Duration::from_secs(2);
 /// A call made just before the deadline is given this long to show what came of it.
 const LAST_CALL: Duration = Duration::from_secs(30);
 
@@ -31,12 +33,23 @@ pub(super) enum State {
     Calling { call: Call, id: u64 },
     /// The call was accepted; the VM has yet to show it. Read it where the watch stays silent.
     Confirming { read_at: Instant },
-    /// Something was in the way; where that was the VM, a change of it hastens the next attempt.
-    Backoff { until: Instant, hasten: bool },
+    /// Something was in the way.
+    Backoff { until: Instant, hasten: Hasten },
+}
+
+/// What brings the next attempt near, before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hasten {
+    /// Nothing: the server said how long to wait.
+    Never,
+    /// A change of the VM.
+    Vm,
+    /// The return of the API server.
+    Api,
 }
 
 /// The wish to start one VM.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Intent {
     /// The newest view of the VM.
     pub(super) vm: Arc<Vm>,
@@ -122,6 +135,13 @@ impl Intent {
         then != now && (then, now) != (RunStrategy::Halted, RunStrategy::Always)
     }
 
+    /// Whether the VM went on after the youngest packet was heard, be it off again: then the wake has had
+    /// its effect.
+    pub(super) fn is_overtaken(&self) -> bool {
+        let on_since = self.vm.on_since;
+        on_since.is_some_and(|since| self.last_heard < since)
+    }
+
     /// What would have the VM on: a paused one need not be started.
     pub(super) fn wanted(&self) -> Call {
         match self.vm.power {
@@ -147,9 +167,31 @@ impl Intent {
         }
     }
 
+    /// Whether a call of ours is under way, or what came of it is not known yet.
+    pub(super) fn is_in_hand(&self) -> bool {
+        match self.state {
+            State::Calling { .. } | State::Confirming { .. } => true,
+            // Only after a call that may have started it.
+            State::Queued { call, .. } => call == Call::Read,
+            State::Stopping | State::Backoff { .. } => false,
+        }
+    }
+
     /// Whether somebody was told to keep the wake until the deadline.
     pub(super) fn is_promised(&self) -> bool {
         self.told > 0
+    }
+
+    /// Whether this process stood still for so long that those who reported it heard nothing in
+    /// time, and have dropped it: who is told only now to keep it has nothing to keep.
+    pub(super) fn is_given_up(&self, ttl: Duration, now: Instant) -> bool {
+        let waits = !matches!(self.state, State::Calling { .. } | State::Confirming { .. });
+        let silent = |(joined, _): &(Instant, Reply)| now >= *joined + ASKED_ELSEWHERE;
+        waits
+            && !self.is_promised()
+            && !self.first.deferred
+            && now >= self.last_heard + ttl
+            && self.reporters.iter().all(silent)
     }
 
     /// Tells those who have waited long enough, or everybody, that it takes longer.

@@ -1,6 +1,7 @@
 //! Owns the small steps that move an intent: queueing its calls, backing off, settling.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,13 +11,14 @@ use crate::{
         report::{Report, Wakeable},
         vm::{Power, Vm},
     },
+    pace,
     sabotage::{self, Mechanism},
     wake::{Answer, Outcome},
 };
 
 use super::{
-    Action, Admission, BUSY, Call, Intents, Settled,
-    intent::{Intent, State},
+    Action, Admission, BREATH, BUSY, CONFIRMED_WITHIN, Call, Intents, Settled, UNREAD,
+    intent::{Hasten, Intent, State},
 };
 
 /// What a wake can say of a VM at once; nothing where it has to be started first.
@@ -59,6 +61,16 @@ pub(super) const DELETED: &str = "the virtual machine was deleted";
 pub(super) const OVERRULED: &str =
     "its runStrategy was changed while the wake waited; another packet starts it";
 
+/// Why a wake ends whose VM went on by somebody else, and may be off again.
+pub(super) const OVERTAKEN: &str = "the virtual machine went on after this packet was heard";
+
+/// Why a wake ends whose VM was on when it was heard.
+pub(super) const WAS_ON: &str =
+    "the virtual machine was on when this packet was heard, and went off since";
+
+/// What those are told who have to report once more.
+const STOOD_STILL: &str = "this manager stood still for a while";
+
 /// Why a wake ends that would not be taken any more.
 pub(super) const WITHDRAWN: &str = "while the wake waited, the WolConfigs, the labels or the \
      addresses changed, so that the packet may not wake it any more";
@@ -71,15 +83,17 @@ pub(super) fn pause(failures: u32, roll: f64) -> Duration {
         _ => Duration::from_secs(2) * 2_u32.pow((failures - 4).min(3)),
     };
     let full = full.min(Duration::from_secs(15));
-    crate::pace::of(full).mul_f64(0.5 + roll / 2.0)
+    pace::of(full).mul_f64(0.5 + roll / 2.0)
 }
 
 impl Intents {
     /// Starts the calls that may start.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.under_way < self.limits.concurrency && !self.closing {
+        while self.under_way < self.limits.concurrency {
             if let Some((_, uid)) = self.reads.pop_first() {
                 self.call(&uid, Call::Read, now);
+            } else if self.closing {
+                return;
             } else if let Some((uid, call)) = self.next_start() {
                 // The last look at the clock before the call: what waited too long starts nothing.
                 if self.is_stale(&uid, now) {
@@ -101,6 +115,13 @@ impl Intents {
         let (_, uid) = self.starts.first_key_value()?;
         let call = self.open.get(uid).map_or(Call::Start, Intent::wanted);
         Some((uid.clone(), call))
+    }
+
+    pub(super) fn expire(&mut self, uid: &Arc<str>, now: Instant) {
+        if let Some(intent) = self.open.get(uid) {
+            let why = format!("could not be started in time: {}", intent.why);
+            self.settle(uid, Outcome::Expired, &why, now);
+        }
     }
 
     fn is_stale(&self, uid: &str, now: Instant) -> bool {
@@ -168,22 +189,67 @@ impl Intents {
         }
     }
 
+    /// Puts the next attempt off, between the bounds if there are any. Where the server named no time,
+    /// its return from an outage hastens it.
     pub(super) fn back_off(
         &mut self,
         uid: &Arc<str>,
-        after: Option<Duration>,
+        (least, most): (Option<Duration>, Option<Duration>),
         why: String,
         now: Instant,
     ) {
         let roll = self.jitter.f64();
         if let Some(intent) = self.open.get_mut(uid) {
             let pause = pause(intent.failures, roll);
+            let pause = pause.min(most.unwrap_or(pause));
             intent.failures += 1;
             intent.why = why;
             intent.state = State::Backoff {
-                until: now + pause.max(after.unwrap_or_default()),
-                hasten: false,
+                until: now + pause.max(least.unwrap_or_default()),
+                hasten: match least {
+                    Some(_) => Hasten::Never,
+                    None => Hasten::Api,
+                },
             };
+            // The VM may have begun to stop while the call was under way.
+            self.judge(uid, now);
+        }
+    }
+
+    /// A VM could not be read. Where a start was accepted, that is no reason to make it again.
+    pub(super) fn unread(&mut self, uid: &Arc<str>, why: String, now: Instant) {
+        let roll = self.jitter.f64();
+        if let Some(intent) = self.open.get_mut(uid)
+            && intent
+                .accepted
+                .is_some_and(|at| now < at + pace::of(CONFIRMED_WITHIN))
+        {
+            let read_at = now + pause(intent.failures, roll);
+            intent.failures += 1;
+            intent.state = State::Confirming { read_at };
+        } else {
+            self.back_off(uid, (None, Some(pace::of(UNREAD))), why, now);
+        }
+    }
+
+    /// Takes the news that the API server is back: what failed while it was away is tried soon, not
+    /// when its own pause is over. The throttle spreads that out.
+    pub fn hasten(&mut self, now: Instant) {
+        let mut hastened = Vec::new();
+        for (uid, intent) in &mut self.open {
+            if let State::Backoff {
+                until,
+                hasten: Hasten::Api,
+            } = &mut intent.state
+            {
+                *until = (*until).min(now + BREATH.mul_f64(0.5 + self.jitter.f64() / 2.0));
+                // Not all of it may be back: quick attempts, as after the first failure.
+                intent.failures = intent.failures.min(1);
+                hastened.push(uid.clone());
+            }
+        }
+        for uid in hastened {
+            self.schedule(&uid);
         }
     }
 
@@ -199,7 +265,50 @@ impl Intents {
         self.due.insert((due, uid.clone()));
     }
 
-    /// Ends an intent: tells everybody who reported it, and marks the VM where it is on.
+    /// The process stood still, so that what it knows of VMs may be of before: nothing is called on that.
+    /// Whoever still waits for an answer reports again, here or elsewhere; only starts that are on their
+    /// way go on. To be told before the actions are taken; names the VMs that nobody waits for any more.
+    pub fn stood_still(&mut self) -> Vec<Arc<str>> {
+        let unmade = |action: &mut Action| matches!(action, Action::Call(..));
+        let unmade: Vec<Action> = self.actions.extract_if(.., unmade).collect();
+        self.under_way = self.under_way.saturating_sub(unmade.len());
+        let unmade = unmade.iter().filter_map(|action| match action {
+            Action::Call(_, _, vm) => Some(&*vm.uid),
+            _ => None,
+        });
+        let unmade: HashSet<&str> = unmade.collect();
+        let goes_on = |intent: &Intent| {
+            let State::Calling { call, .. } = intent.state else {
+                return false;
+            };
+            call != Call::Read && !unmade.contains(&*intent.vm.uid)
+        };
+        let left = self.open.iter().filter(|(_, intent)| !goes_on(intent));
+        let left: Vec<Arc<str>> = left.map(|(uid, _)| uid.clone()).collect();
+        for uid in &left {
+            self.leave(uid);
+        }
+        left
+    }
+
+    /// Ends an intent without settling it: those who reported it report it again.
+    fn leave(&mut self, uid: &str) {
+        self.unqueue(uid, State::Stopping);
+        let Some(intent) = self.open.remove(uid) else {
+            return;
+        };
+        if let Some(timer) = intent.timer {
+            self.due.remove(&(timer, uid.into()));
+        }
+        self.reporters -= intent.reporters();
+        for reply in intent.into_reporters() {
+            let answer = Answer::Deferred(BUSY, STOOD_STILL.into());
+            self.actions.push(Action::Answer(reply, answer));
+        }
+    }
+
+    /// Ends an intent: tells everybody who reported it, and marks the VM where this started it. What
+    /// came to nothing, or to nothing new, leaves no mark: the next packet counts.
     pub(super) fn settle(&mut self, uid: &Arc<str>, outcome: Outcome, message: &str, now: Instant) {
         let deed = self.open.get(uid).and_then(Intent::deed);
         self.unqueue(uid, State::Stopping);
@@ -210,7 +319,7 @@ impl Intents {
         if let Some(timer) = intent.timer {
             self.due.remove(&(timer, uid.clone()));
         }
-        if matches!(outcome, Outcome::Started | Outcome::AlreadyOn) {
+        if outcome == Outcome::Started {
             self.marks.set(uid, intent.first.heard_at, now);
         }
         self.reporters -= intent.reporters();
@@ -249,7 +358,7 @@ impl Intents {
 
     /// Asks a reporter to come again.
     pub(super) fn busy(&mut self, report: Report, why: &str) -> Admission {
-        let answer = Answer::Deferred(crate::pace::of(BUSY), why.into());
+        let answer = Answer::Deferred(pace::of(BUSY), why.into());
         self.actions.push(Action::Answer(report.reply, answer));
         Admission::Busy
     }

@@ -104,6 +104,8 @@ pub enum SessionEnd {
     ShuttingDown,
     /// The manager had stood still.
     Frozen,
+    /// The agent did not take what it was sent.
+    Unread,
     /// The connection broke, or a message could not be read.
     Broken,
     /// The agent did not prove who it is, or a review took the proof back.
@@ -117,7 +119,7 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Closed,
         Self::Lost,
         Self::NoHello,
@@ -127,6 +129,7 @@ impl SessionEnd {
         Self::NodeFull,
         Self::ShuttingDown,
         Self::Frozen,
+        Self::Unread,
         Self::Broken,
         Self::Unauthenticated,
         Self::Banned,

@@ -1,5 +1,5 @@
 //! Owns one agent's session, from its hello to its end. It is a stream that the transport polls,
-//! not a task: a session whose agent does not read does not run.
+//! not a task: a session whose agent does not read does not run, until `readers` ends it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use crate::{
     manager::{
         identity::Standing,
         metrics::{SessionEnd, Verdict},
+        readers::Reading,
         report::{Reply, Report},
         sessions::{AgentId, Membership, Place, Trouble, is_node_name},
         wakeable_push::Outlet,
@@ -42,7 +43,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether a late review has an answer.
 const LOOK: Duration = Duration::from_millis(250);
 /// A session that was sent away ends after this time at the latest.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = crate::shutdown::DRAIN;
 /// It ends as soon as every event is answered and the agent was silent for this time.
 const QUIET: Duration = Duration::from_millis(200);
 /// The agent comes back to this replica after a random time up to this.
@@ -81,6 +82,7 @@ pub(super) struct Session {
     /// The agent will send nothing more.
     half_closed: bool,
     end: SessionEnd,
+    reading: Reading,
     _place: Place,
 }
 
@@ -89,7 +91,7 @@ impl Session {
         agents: Agents,
         inbound: Streaming<AgentMessage>,
         standing: Standing,
-        place: Place,
+        (place, reading): (Place, Reading),
     ) -> Self {
         let (replies, answers) = mpsc::channel(MAX_ANSWERS);
         Self {
@@ -107,15 +109,18 @@ impl Session {
             last_event: Instant::now(),
             half_closed: false,
             end: SessionEnd::Lost,
+            reading,
             _place: place,
         }
     }
 
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<ManagerMessage, Status>> + Send {
-        stream::unfold(self, |mut session| async move {
+        let taken = self.reading.tap();
+        let messages = stream::unfold(self, |mut session| async move {
             let message = session.step().await?;
             Some((message, session))
-        })
+        });
+        taken.over(messages)
     }
 
     async fn step(&mut self) -> Option<Result<ManagerMessage, Status>> {
@@ -376,10 +381,15 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.agents.metrics.ended(self.end);
+        let end = if self.reading.is_late() {
+            SessionEnd::Unread
+        } else {
+            self.end
+        };
+        self.agents.metrics.ended(end);
         if let Some(membership) = &self.membership {
             let node = &**membership.node();
-            tracing::info!(node, reason = %Word(self.end), "agent disconnected");
+            tracing::info!(node, reason = %Word(end), "agent disconnected");
         }
     }
 }

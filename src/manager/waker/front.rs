@@ -14,6 +14,7 @@ use crate::{
         directory::{Directory, Lookup, MAX_NAMED, Refusal},
         events::Events,
         metrics::{Metrics, Stage, Verdict},
+        pulse::Pulse,
         quota::Quota,
         report::{Report, Reports, Wakeable},
         vm::{Vm, VmKey},
@@ -24,6 +25,9 @@ use crate::{
 };
 
 use super::{Journal, LOCKED, STALE, Tools};
+
+/// Why a wake is put off just after the manager stood still.
+const CATCHING_UP: &str = "this manager stood still for a while, and learns what it has missed";
 
 /// An agent that finds no room comes again after this time.
 const BUSY: Duration = Duration::from_secs(2);
@@ -47,6 +51,7 @@ pub struct Front {
     /// a second VM with the same address.
     listed: Vec<Gate>,
     contact: Contact,
+    pulse: Arc<Pulse>,
     events: Events,
     journal: Arc<Journal>,
     metrics: Metrics,
@@ -69,6 +74,7 @@ impl Front {
             freshness,
             listed,
             contact: tools.contact,
+            pulse: tools.pulse,
             events: tools.events,
             journal: tools.journal,
             metrics: tools.metrics,
@@ -156,6 +162,9 @@ impl Reports for Front {
                 Verdict::Busy,
                 "this manager does not know all virtual machines yet",
             );
+        }
+        if self.pulse.is_catching_up() {
+            return self.defer(&report, Verdict::Busy, CATCHING_UP);
         }
         let age = self.contact.age(now());
         match self.directory.look_up(&report.wake, age) {

@@ -14,11 +14,11 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tower::service_fn;
 
-use super::metrics::Watched;
-use crate::telemetry::Word;
+use super::{manners::Manners, metrics::Watched};
+use crate::{manager::start::retry_after, telemetry::Word};
 
 /// A watch that is well is answered anew every 30 s, and given up after 35 s without a word. A
 /// longer silence is none of a healthy one, whether or not something has failed yet.
@@ -26,9 +26,15 @@ const SILENCE: Duration = Duration::from_secs(40);
 /// At whatever pace, as watches have whole seconds.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(3);
 
+/// What a new watch brings within this time may have happened before it began.
+const BACKLOG: Duration = Duration::from_secs(2);
+
 /// The server begins its answer to a list or a watch within this time, after which it gives up on
 /// most requests itself, or has hung.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// What is said of watches of which none brings anything.
+const FLEETING: &str = "the API server ends every watch at once";
 
 /// How long ago the directory was known to be true. Cheap to clone; all clones are one.
 ///
@@ -36,7 +42,10 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// the directory is true for as long as it runs. When it fails, what is known grows old from the
 /// last sign of life on. A resource that does not exist is a true answer, and no failure.
 #[derive(Debug, Clone)]
-pub struct Contact(Arc<Mutex<[Link; 3]>>);
+pub struct Contact {
+    links: Arc<Mutex<[Link; 3]>>,
+    returned: Arc<Notify>,
+}
 
 /// The watch of one resource.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +57,23 @@ struct Link {
     answered: Option<Instant>,
     /// False before the first list and from a failure to what mends it.
     connected: bool,
+    manners: Manners,
+    /// Between which two moments changes may have been missed the last time.
+    gap: Option<(Instant, Instant)>,
 }
 
 impl Link {
     fn quiet(&self, now: Instant) -> Duration {
         let last = self.answered.map_or(self.last, |at| at.max(self.last));
         now.saturating_duration_since(last)
+    }
+
+    /// Notes that there is contact.
+    fn connect(&mut self, now: Instant) {
+        if !self.connected {
+            self.gap = Some((self.last, now));
+            self.connected = true;
+        }
     }
 
     fn is_connected(&self, now: Instant) -> bool {
@@ -77,8 +97,19 @@ impl Contact {
             last: now,
             answered: None,
             connected: false,
+            manners: Manners::default(),
+            gap: None,
         };
-        Self(Arc::new(Mutex::new([link; 3])))
+        Self {
+            links: Arc::new(Mutex::new([link; 3])),
+            returned: Arc::default(),
+        }
+    }
+
+    /// Waits until a resource is watched again that was not. For one waiter, which misses none of
+    /// these moments: those that pass while it is busy are one.
+    pub async fn returned(&self) {
+        self.returned.notified().await;
     }
 
     /// Adds to `registry` whether each resource is watched, and how old what is known of it is.
@@ -97,16 +128,38 @@ impl Contact {
     /// Everything up to `now` is known: a list is complete, a watch brought an event, or the
     /// resource does not exist.
     pub fn made(&self, what: Watched, now: Instant) {
-        let link = &mut self.links()[what as usize];
-        link.last = now;
-        link.connected = true;
+        self.connect(what, now, |link| link.last = now);
+    }
+
+    /// When a change that is noticed now happened at the earliest: now, but for the backlog of a time in
+    /// which changes could not be seen.
+    pub(super) fn earliest(&self, what: Watched, now: Instant) -> Instant {
+        let link = self.links()[what as usize];
+        if !link.connected {
+            return link.last;
+        }
+        let gap = link.gap;
+        let backlog =
+            gap.filter(|(_, end)| now.saturating_duration_since(*end) < crate::pace::of(BACKLOG));
+        backlog.map_or(now, |(begin, _)| begin)
     }
 
     /// A watch has begun.
     fn answered(&self, what: Watched, now: Instant) {
+        self.connect(what, now, |link| {
+            link.answered = Some(now);
+            link.manners.answered(now);
+        });
+    }
+
+    fn connect(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link)) {
         let link = &mut self.links()[what as usize];
-        link.answered = Some(now);
-        link.connected = true;
+        let was = link.is_connected(now);
+        link.connect(now);
+        note(link);
+        if !was {
+            self.returned.notify_one();
+        }
     }
 
     /// Whether the running watch was answered so long ago.
@@ -114,6 +167,11 @@ impl Contact {
         let link = self.links()[what as usize];
         let answered = link.answered.filter(|_| link.connected);
         answered.is_some_and(|at| now.saturating_duration_since(at) >= time)
+    }
+
+    /// For how long the server has asked not to be asked again.
+    pub(super) fn pause(&self, what: Watched, now: Instant) -> Duration {
+        self.links()[what as usize].manners.pause(now)
     }
 
     /// A list or a watch has failed; `forgotten` where the server does not know any more what came
@@ -127,7 +185,8 @@ impl Contact {
 
     /// A client that behaves as `client` and takes note of each watch that is answered: an idle
     /// one is otherwise seen to be well only when something changes. What is not answered in time
-    /// fails, since a server that hangs would be waited for without end.
+    /// fails, since a server that hangs would be waited for without end; and so does the next watch
+    /// where each ended at once, since that would be asked for without a pause.
     pub(super) fn noted_by(&self, client: Client, what: Watched) -> Client {
         let namespace = client.default_namespace().to_owned();
         let contact = self.clone();
@@ -135,19 +194,26 @@ impl Contact {
             let (client, contact) = (client.clone(), contact.clone());
             let watch = is_watch(request.uri());
             async move {
+                if watch && !contact.links()[what as usize].manners.asks(now()) {
+                    return Err(Error::Service(FLEETING.into()));
+                }
                 let answer = timeout(crate::pace::of(ANSWER), client.send(request)).await;
                 let answer = answer.map_err(|error| Error::Service(error.into()))??;
+                if let Some(pause) = retry_after(answer.headers()) {
+                    let mut links = contact.links();
+                    links[what as usize].manners.asked_for(pause, now());
+                }
                 if watch && answer.status().is_success() {
                     contact.answered(what, now());
                 }
-                Ok::<_, Error>(answer)
+                Ok(answer)
             }
         });
         Client::new(service, namespace)
     }
 
     fn links(&self) -> MutexGuard<'_, [Link; 3]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -266,6 +332,26 @@ mod tests {
         assert_eq!(contact.age(start + 10 * SECOND), 9 * SECOND);
         contact.made(Watched::WolConfigs, start + 11 * SECOND);
         assert_eq!(contact.age(start + 12 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_backlog_of_an_outage_may_be_as_old_as_the_outage() {
+        let start = Instant::now();
+        let (contact, what) = (watching(start), Watched::VirtualMachines);
+        let at = |seconds| start + seconds * SECOND;
+        assert_eq!(contact.earliest(what, at(7)), at(7));
+        contact.made(what, at(8));
+        contact.lost(what, false);
+        assert_eq!(
+            contact.earliest(what, at(15)),
+            at(8),
+            "in the list that follows"
+        );
+        contact.answered(what, at(20));
+        assert_eq!(contact.earliest(what, at(21)), at(8));
+        assert_eq!(contact.earliest(what, at(22)), at(22));
+        contact.answered(what, at(50));
+        assert_eq!(contact.earliest(what, at(50)), at(50), "nothing was missed");
     }
 
     #[test]

@@ -32,10 +32,13 @@ const WATCH_SECONDS: u32 = 30;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 /// The longest wait for a server that was up before: the manager is to be ready soon after it.
-const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest wait where only a person can help.
 const PERSON_DELAY: Duration = Duration::from_secs(10);
+
+/// With another failure than before, no more of the earlier ones count.
+const FEW: u32 = 2;
 
 /// After so long without a failure the next one counts as the first.
 const CALM: Duration = Duration::from_secs(60);
@@ -119,7 +122,8 @@ pub(super) async fn follow<K, F>(
             } else {
                 contact.lost(what, trouble == Trouble::Expired);
             }
-            heart.waiting(sleep(retry.delay())).await;
+            let delay = retry.delay().max(contact.pause(what, now()));
+            heart.waiting(sleep(delay)).await;
             // The watcher would try to resume for ever where only a new list helps.
             if matches!(seen, Trouble::Absent | Trouble::Expired | Trouble::Other) {
                 break;
@@ -169,7 +173,8 @@ impl Trouble {
     fn of_status(status: &Status) -> Self {
         match status.code {
             404 => Self::Absent,
-            401 | 403 => Self::Forbidden,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
             410 => Self::Expired,
             429 => Self::Throttled,
             500..=599 => Self::Unavailable,
@@ -190,6 +195,10 @@ impl Trouble {
             (Self::Forbidden, _) => {
                 "not allowed to list and watch this resource; check the manager's ClusterRole"
             }
+            (Self::Unauthorized, _) => {
+                "the API server does not take the manager's token, which is read anew from its file; \
+                 what is known stays in force meanwhile"
+            }
             (Self::Expired, _) => "the watch fell behind; listing anew",
             (Self::Throttled, _) => "the API server is busy; trying again",
             (Self::Unavailable, _) => {
@@ -201,7 +210,7 @@ impl Trouble {
 
     const fn longest_delay(self) -> Duration {
         match self {
-            Self::Expired | Self::Unavailable => OUTAGE_DELAY,
+            Self::Expired | Self::Unauthorized | Self::Unavailable => OUTAGE_DELAY,
             Self::Absent | Self::Forbidden | Self::Throttled | Self::Other => PERSON_DELAY,
         }
     }
@@ -252,11 +261,15 @@ impl Retry {
     fn fail(&mut self, trouble: Trouble) -> bool {
         let before = self.last.replace((trouble, Instant::now()));
         let before = before.filter(|(_, at)| at.elapsed() < crate::pace::of(CALM));
+        let news = before.is_none_or(|(before, _)| before != trouble);
         if before.is_none() {
             self.failures = 0;
+        } else if news {
+            // A server that comes back refuses us for a moment, which is no matter for a person.
+            self.failures = self.failures.min(FEW);
         }
         self.failures += 1;
-        before.is_none_or(|(before, _)| before != trouble)
+        news
     }
 
     /// Takes note of a success, and tells of it where it is news.

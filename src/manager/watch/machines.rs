@@ -1,17 +1,22 @@
 //! Owns [`Machines`]: brings changes of VMs to the directory, and to whoever wants to know.
 
-use std::{collections::HashSet, mem, sync::Arc, time::Instant};
+use std::{collections::HashSet, mem, sync::Arc};
 
 use kube::{ResourceExt as _, runtime::watcher::Event};
 use tokio::sync::watch::Sender;
 
-use super::{Metrics, Observer, Watched, follow::News};
+use super::{
+    Metrics, Observer, Watched,
+    contact::{Contact, now},
+    follow::News,
+};
 use crate::{
     admin::Gate,
     kubevirt::VirtualMachine,
     manager::{
         directory::{Directory, Size},
-        vm::{Vm, VmKey},
+        pulse::Pulse,
+        vm::{Noticed, Vm, VmKey},
     },
 };
 
@@ -23,6 +28,8 @@ pub(super) struct Machines {
     pub(super) served: Sender<bool>,
     pub(super) gate: Gate,
     pub(super) metrics: Metrics,
+    /// When changes may have waited to be noticed.
+    pub(super) interruptions: (Contact, Arc<Pulse>),
     /// VMs that cannot be read: each is logged once.
     pub(super) unreadable: HashSet<VmKey>,
 }
@@ -107,7 +114,7 @@ impl Machines {
             self.delete(&key);
             before = None;
         }
-        if let Some(vm) = self.directory.apply(vm, Instant::now()) {
+        if let Some(vm) = self.directory.apply(vm, self.noticed()) {
             if !vm.bad_macs.is_empty() {
                 tracing::debug!(vm = %key, macs = ?vm.bad_macs, "addresses that no packet can name");
             }
@@ -115,6 +122,14 @@ impl Machines {
                 observer.changed(before.as_ref(), &vm);
             }
         }
+    }
+
+    fn noticed(&self) -> Noticed {
+        let (contact, pulse) = &self.interruptions;
+        let awake = pulse.awake_since().into_std();
+        let at = now();
+        let earliest = contact.earliest(Watched::VirtualMachines, at).min(awake);
+        Noticed { at, earliest }
     }
 
     fn delete(&self, key: &VmKey) {

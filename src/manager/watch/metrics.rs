@@ -33,6 +33,8 @@ pub(super) enum Trouble {
     Absent,
     /// It does not let us.
     Forbidden,
+    /// It does not know us: a token is being renewed, or is none of its own.
+    Unauthorized,
     /// It has forgotten the version to resume from.
     Expired,
     /// It is busy.
@@ -44,9 +46,10 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Absent,
         Self::Forbidden,
+        Self::Unauthorized,
         Self::Expired,
         Self::Throttled,
         Self::Unavailable,

@@ -1,0 +1,502 @@
+//! Every order in which a few things can happen to the intents of one VM, and of two that compete.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kubevirt_wol::{
+    manager::{
+        intents::{Admission, Call, Limits, Settled},
+        start::{Answered, Reread},
+        vm::{Power, Vm},
+    },
+    wake::{Answer, Outcome},
+};
+
+use crate::{
+    explore::{self, Explored, World as _, explore},
+    world::{self, MINUTE, SECOND, limits, vm},
+};
+
+/// Each reporter hears something within this time.
+const FIRST_ANSWER: Duration = Duration::from_millis(800);
+/// An accepted start is not made again sooner.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What KubeVirt answers to a start.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Accepted,
+    Recheck(bool),
+    Retry,
+    Forbidden,
+    Gone,
+}
+
+/// What reading a VM brings.
+#[derive(Debug, Clone, Copy)]
+enum Finds {
+    Vm(Power),
+    Gone,
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// A packet for a VM, heard so many seconds ago.
+    Wake(usize, u64),
+    /// The VM changes, and the watch brings it.
+    Change(usize, Power),
+    /// The watch brings what a read had brought before.
+    Catch(usize),
+    Delete(usize),
+    Answer(usize, Says),
+    Read(usize, Finds),
+    Withdraw(usize),
+    /// Time passes until something is due.
+    Due,
+    Pass(u64),
+    /// Time passes, and nobody looks at the clock.
+    Freeze(u64),
+    Close,
+}
+
+/// One VM, and what is to be true of it.
+#[derive(Debug, Clone)]
+struct Machine {
+    /// As it is.
+    real: Arc<Vm>,
+    /// As the watch has shown it.
+    seen: Arc<Vm>,
+    /// The newest view that the intents were given.
+    told: Arc<Vm>,
+    deleted: bool,
+    /// The call that the open intent waits for.
+    calling: Option<(Call, u64)>,
+    /// Calls of intents that were settled before the answer came.
+    orphans: Vec<(Call, u64)>,
+    /// Whether an answered call of the open intent may have started it.
+    effective: bool,
+    accepted: Option<Instant>,
+    /// When a wake that left it on was heard first.
+    woken: Option<Instant>,
+}
+
+/// One report, and what became of it.
+#[derive(Debug, Clone)]
+struct Reported {
+    vm: usize,
+    at: Instant,
+    heard_at: Instant,
+    admission: Admission,
+    deferrals: usize,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone)]
+struct World {
+    world: world::World,
+    limits: Limits,
+    vms: Vec<Machine>,
+    reported: Vec<Reported>,
+    version: u64,
+    closed: bool,
+    most: usize,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was asked for and answered is taken out of the world after each step.
+        let (intents, now) = (&self.world.intents, self.world.now);
+        (intents, now, &self.vms, &self.reported, self.closed).fmt(f)
+    }
+}
+
+impl World {
+    fn new(limits: Limits, powers: &[Power], most: usize) -> Self {
+        let machine = |(n, power): (usize, &Power)| {
+            let vm = vm(&format!("vm-{n}"), *power);
+            Machine {
+                real: vm.clone(),
+                seen: vm.clone(),
+                told: vm,
+                deleted: false,
+                calling: None,
+                orphans: Vec::new(),
+                effective: false,
+                accepted: None,
+                woken: None,
+            }
+        };
+        Self {
+            world: world::World::new(limits.clone()),
+            limits,
+            vms: powers.iter().enumerate().map(machine).collect(),
+            reported: Vec::new(),
+            version: 1,
+            closed: false,
+            most,
+        }
+    }
+
+    fn change(&mut self, n: usize, power: Power) {
+        self.version += 1;
+        let (old, now) = (&self.vms[n].real, self.world.now);
+        let mut new = (**old).clone();
+        new.resource_version = self.version.to_string().into();
+        if power.is_started() && !old.power.is_started() {
+            new.on_since = Some(now);
+        }
+        (new.power, new.running) = (power, power == Power::On);
+        self.vms[n].real = Arc::new(new);
+    }
+
+    /// The watch catches up.
+    fn show(&mut self, n: usize) {
+        let machine = &mut self.vms[n];
+        machine.seen = machine.real.clone();
+        machine.told = machine.real.clone();
+        self.world.intents.changed(&machine.seen, self.world.now);
+    }
+
+    fn wake(&mut self, n: usize, age: u64) {
+        let (seen, now) = (self.vms[n].seen.clone(), self.world.now);
+        let age = Duration::from_secs(age);
+        let open = self.world.intents.contains(&seen.uid);
+        if !open {
+            self.vms[n].told = seen.clone();
+        }
+        let (_, admission) = self.world.wake_aged(&seen, age);
+        assert!(!open || admission == Admission::Joined);
+        self.reported.push(Reported {
+            vm: n,
+            at: now,
+            heard_at: now - age,
+            admission,
+            deferrals: 0,
+            outcome: None,
+        });
+    }
+
+    fn answer(&mut self, n: usize, says: Says) {
+        let why = String::from("why");
+        let answer = match says {
+            Says::Accepted => Answered::Accepted,
+            Says::Recheck(effective) => Answered::Recheck { why, effective },
+            Says::Retry => Answered::Retry {
+                after: None,
+                why,
+                effective: false,
+            },
+            Says::Forbidden => Answered::Forbidden(why),
+            Says::Gone => Answered::Gone,
+        };
+        let machine = &mut self.vms[n];
+        let own = matches!(machine.calling, Some((Call::Start, _)));
+        let (_, id) = machine.take(Call::Start).unwrap();
+        if own && answer.may_have_started() {
+            machine.effective = true;
+        }
+        if let (true, Says::Accepted) = (own, says) {
+            machine.accepted = Some(self.world.now);
+        }
+        let uid = machine.real.uid.clone();
+        self.world
+            .intents
+            .answered(&uid, id, answer, self.world.now);
+    }
+
+    fn read(&mut self, n: usize, finds: Finds) {
+        if let Finds::Vm(power) = finds
+            && power != self.vms[n].real.power
+        {
+            self.change(n, power);
+        }
+        let machine = &mut self.vms[n];
+        let own = matches!(machine.calling, Some((Call::Read, _)));
+        let (_, id) = machine.take(Call::Read).unwrap();
+        let read = match finds {
+            Finds::Vm(_) => Reread::Vm(machine.real.clone()),
+            Finds::Gone => Reread::Gone,
+            Finds::Failed => Reread::Failed("why".into()),
+        };
+        if let (true, Finds::Vm(_)) = (own, finds) {
+            machine.told = machine.real.clone();
+        }
+        let uid = machine.real.uid.clone();
+        self.world.intents.reread(&uid, id, read, self.world.now);
+    }
+
+    fn withdraw(&mut self, n: usize) {
+        let machine = &mut self.vms[n];
+        let (_, id) = machine.take(Call::Start).unwrap();
+        let uid = machine.real.uid.clone();
+        self.world.intents.withdrawn(&uid, id, self.world.now);
+    }
+
+    /// Lets time pass, with the timer as the caller of the intents runs it.
+    fn pass(&mut self, time: Duration) {
+        let end = self.world.now + time;
+        let due = |world: &Self| world.world.intents.next_due(world.world.now);
+        while let Some(at) = due(self).filter(|at| *at <= end) {
+            self.world.now = self.world.now.max(at);
+            self.world.intents.tick(self.world.now);
+            self.look();
+        }
+        self.world.now = end;
+        for report in self.reported.iter().filter(|one| one.is_in()) {
+            let silent = report.deferrals == 0 && report.outcome.is_none();
+            assert!(!silent || end < report.at + FIRST_ANSWER, "{report:?}");
+        }
+    }
+
+    /// Sees to what the intents decided.
+    fn look(&mut self) {
+        self.world.act();
+        for (call, id, vm) in std::mem::take(&mut self.world.calls) {
+            self.called(call, id, &vm);
+        }
+        for (seq, answer) in std::mem::take(&mut self.world.answers) {
+            self.answered(usize::try_from(seq).unwrap() - 1, &answer);
+        }
+        for settled in std::mem::take(&mut self.world.settled) {
+            self.settled(&settled);
+        }
+        self.world.waiting.clear();
+        let waited_for: usize = self.vms.iter().map(Machine::under_way).sum();
+        assert_eq!(self.world.intents.under_way(), waited_for);
+        for machine in &self.vms {
+            let open = self.world.intents.contains(&machine.real.uid);
+            assert!(open || machine.calling.is_none());
+        }
+        let due = self.world.intents.next_due(self.world.now);
+        assert_eq!(
+            due.is_none(),
+            self.world.intents.is_empty(),
+            "all are looked at again"
+        );
+    }
+
+    fn called(&mut self, call: Call, id: u64, vm: &Arc<Vm>) {
+        let (n, now) = (self.number(vm), self.world.now);
+        let machine = &self.vms[n];
+        assert!(!self.closed, "one that ends calls nobody");
+        assert_eq!(machine.calling, None, "one call at a time for each intent");
+        assert_eq!(vm, &machine.told, "decided on the newest view");
+        if call == Call::Start {
+            assert_eq!(vm.power, Power::Off);
+            let mut own = self.reported.iter().filter(|one| one.is_open_for(n));
+            let first = own.clone().next().expect("somebody wished that");
+            assert!(now < first.heard_at + self.limits.wake_deadline);
+            let kept =
+                own.any(|one| one.deferrals > 0 || now < one.heard_at + self.limits.event_ttl);
+            assert!(kept, "what is stale and was not promised starts nothing");
+            let again = machine
+                .accepted
+                .is_none_or(|at| now >= at + CONFIRMED_WITHIN);
+            assert!(again, "an accepted start is given its time");
+        }
+        self.vms[n].calling = Some((call, id));
+    }
+
+    fn answered(&mut self, n: usize, answer: &Answer) {
+        let report = &mut self.reported[n];
+        assert_eq!(report.outcome, None, "nothing follows the final answer");
+        match answer {
+            Answer::Deferred(..) => report.deferrals += 1,
+            Answer::Final(outcome, _) => {
+                report.outcome = Some(*outcome);
+                if *outcome == Outcome::Duplicate {
+                    let woken = self.vms[report.vm].woken;
+                    let window = self.limits.dedup_window;
+                    let repeat = woken.is_some_and(|first| report.heard_at < first + window);
+                    assert!(repeat, "a duplicate of what was settled");
+                    assert_eq!(report.deferrals, 0, "none that was taken in");
+                }
+            }
+        }
+    }
+
+    fn settled(&mut self, settled: &Settled) {
+        let n = self.number(&settled.vm);
+        let machine = &mut self.vms[n];
+        let outcome = settled.outcome;
+        let calling = matches!(machine.calling, Some((Call::Start, _)));
+        let by_us = machine.effective || calling;
+        match outcome {
+            Outcome::Started => assert!(by_us && machine.told.power == Power::On),
+            Outcome::AlreadyOn => assert!(!by_us, "it was started by a call of this wake"),
+            _ => {}
+        }
+        machine.orphans.extend(machine.calling.take());
+        (machine.effective, machine.accepted) = (false, None);
+        if matches!(outcome, Outcome::Started | Outcome::AlreadyOn) {
+            machine.woken = Some(settled.report.heard_at);
+        }
+    }
+
+    fn number(&self, vm: &Vm) -> usize {
+        let own = |machine: &Machine| machine.real.uid == vm.uid;
+        self.vms.iter().position(own).unwrap()
+    }
+}
+
+impl Machine {
+    /// The answer to a call comes: to that of the open intent, or else to the oldest.
+    fn take(&mut self, wanted: Call) -> Option<(Call, u64)> {
+        if let Some(call) = self.calling.take_if(|(call, _)| *call == wanted) {
+            return Some(call);
+        }
+        let at = self.orphans.iter().position(|(call, _)| *call == wanted)?;
+        Some(self.orphans.remove(at))
+    }
+
+    fn waits_for(&self, wanted: Call) -> bool {
+        let mut calls = self.calling.iter().chain(&self.orphans);
+        calls.any(|(call, _)| *call == wanted)
+    }
+
+    fn under_way(&self) -> usize {
+        usize::from(self.calling.is_some()) + self.orphans.len()
+    }
+
+    /// What can happen to it, or be learnt of it.
+    fn steps(&self, n: usize) -> Vec<Step> {
+        let powers = [Power::Off, Power::On, Power::Stopping];
+        let mut steps = Vec::new();
+        if !self.deleted {
+            let others = powers.into_iter().filter(|one| *one != self.seen.power);
+            steps.extend(others.map(|power| Step::Change(n, power)));
+            steps.push(Step::Delete(n));
+            if self.seen != self.real {
+                steps.push(Step::Catch(n));
+            }
+        }
+        if self.waits_for(Call::Start) {
+            let says = [
+                Says::Accepted,
+                Says::Recheck(true),
+                Says::Recheck(false),
+                Says::Retry,
+                Says::Forbidden,
+                Says::Gone,
+            ];
+            steps.extend(says.map(|says| Step::Answer(n, says)));
+            steps.push(Step::Withdraw(n));
+        }
+        if self.waits_for(Call::Read) {
+            steps.extend(powers.map(|power| Step::Read(n, Finds::Vm(power))));
+            steps.extend([Step::Read(n, Finds::Gone), Step::Read(n, Finds::Failed)]);
+        }
+        steps
+    }
+}
+
+impl Reported {
+    /// Whether an intent took it in.
+    fn is_in(&self) -> bool {
+        matches!(self.admission, Admission::Opened | Admission::Joined)
+    }
+
+    fn is_open_for(&self, vm: usize) -> bool {
+        self.vm == vm && self.is_in() && self.outcome.is_none()
+    }
+}
+
+impl explore::World for World {
+    type Step = Step;
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Pass(31), Step::Pass(330), Step::Freeze(31)];
+        if !self.world.intents.is_empty() {
+            steps.push(Step::Due);
+        }
+        if !self.closed {
+            steps.push(Step::Close);
+        }
+        for (n, machine) in self.vms.iter().enumerate() {
+            if self.reported.len() < self.most && !machine.deleted {
+                steps.extend([Step::Wake(n, 0), Step::Wake(n, 29)]);
+            }
+            steps.extend(machine.steps(n));
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        let now = self.world.now;
+        match step {
+            Step::Wake(n, age) => self.wake(n, age),
+            Step::Change(n, power) => {
+                self.change(n, power);
+                self.show(n);
+            }
+            Step::Catch(n) => self.show(n),
+            Step::Delete(n) => {
+                self.vms[n].deleted = true;
+                self.world.intents.deleted(&self.vms[n].real.uid, now);
+            }
+            Step::Answer(n, says) => self.answer(n, says),
+            Step::Read(n, finds) => self.read(n, finds),
+            Step::Withdraw(n) => self.withdraw(n),
+            Step::Due => {
+                if let Some(due) = self.world.intents.next_due(now) {
+                    self.pass(due.saturating_duration_since(now));
+                }
+            }
+            Step::Pass(seconds) => self.pass(Duration::from_secs(seconds)),
+            Step::Freeze(seconds) => self.world.now += Duration::from_secs(seconds),
+            Step::Close => {
+                self.closed = true;
+                self.world.intents.close(now);
+            }
+        }
+        self.look();
+    }
+
+    /// Whatever is never answered: each report is settled, once.
+    fn end(mut self) {
+        let late = self.world.intents.next_due(self.world.now);
+        if late.is_some_and(|due| due < self.world.now) {
+            self.world.intents.tick(self.world.now);
+            self.look();
+        }
+        self.pass(6 * MINUTE + SECOND);
+        assert!(self.world.intents.is_empty());
+        for report in self.reported {
+            let busy = report.admission == Admission::Busy;
+            assert_eq!(report.outcome.is_none(), busy, "{report:?}");
+            assert!(!busy || report.deferrals == 1, "it is told to come again");
+        }
+    }
+}
+
+fn told(what: &str, explored: Explored) {
+    let Explored { states, steps } = explored;
+    eprintln!("{what}: {states} states by {steps} steps");
+    assert!(states > 5_000, "the search went nowhere: {states} states");
+}
+
+#[test]
+fn in_every_order_of_what_happens_to_one_vm_each_report_is_settled_once_and_nothing_starts_late() {
+    for power in [Power::Off, Power::Stopping] {
+        let world = World::new(limits(), &[power], 2);
+        told(&format!("{power:?}"), explore(world, 5));
+    }
+}
+
+#[test]
+fn in_every_order_of_what_happens_to_two_vms_that_compete_each_has_its_turn() {
+    let limits = Limits {
+        concurrency: 1,
+        rate: 1,
+        burst: 1,
+        ..limits()
+    };
+    let mut world = World::new(limits, &[Power::Off; 2], 2);
+    world.take(Step::Wake(0, 0));
+    world.take(Step::Wake(1, 0));
+    told("two", explore(world, 4));
+}
