@@ -62,10 +62,15 @@ async fn every_wake_ends_as_promised_whatever_strikes() {
         eprintln!("replay: WOL_FAULT_SEED={seed} cargo test --test faults -- --nocapture");
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    let least = usize::try_from(wanted.at_least).unwrap_or(usize::MAX);
+    let valid = tally.valid();
+    if valid < least {
+        skip::skipped("this machine has too much to do for times at a tenth");
+    }
 }
 
 /// Whether the suite finds out that a mechanism is off.
-async fn expect_found_out(mechanism: &'static str) {
+async fn expect_found_out(mechanism: &'static str, words: &'static str) {
     if setting::<u64>("WOL_FAULT_SEED").is_some() {
         return;
     }
@@ -76,7 +81,7 @@ async fn expect_found_out(mechanism: &'static str) {
         first: 1,
         at_least: ENOUGH,
         time: Duration::ZERO,
-        sabotage: Some(mechanism),
+        sabotage: Some((mechanism, words)),
     })
     .await;
     let first = failed.first();
@@ -89,22 +94,22 @@ async fn expect_found_out(mechanism: &'static str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_replay_the_suite_fails() {
-    expect_found_out("replay").await;
+    expect_found_out("replay", "neither started nor told").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_dedup_the_suite_fails() {
-    expect_found_out("dedup").await;
+    expect_found_out("dedup", "a second time for one wake").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_ttl_the_suite_fails() {
-    expect_found_out("ttl").await;
+    expect_found_out("ttl", "nobody had asked for it within the TTL").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_age_check_the_suite_fails() {
-    expect_found_out("age").await;
+    expect_found_out("age", "from before the VM went on and off").await;
 }
 
 #[test]

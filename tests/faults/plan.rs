@@ -350,7 +350,7 @@ impl Draw {
         if self.chance(25) {
             return;
         }
-        for _ in 0..self.rng.usize(1..=7) {
+        for _ in 0..self.rng.usize(2..=10) {
             let fault = self.one_fault();
             let (at, time) = (self.ms(0..5_000), self.ms(100..1_800));
             self.fault(fault, at, time);
@@ -378,21 +378,23 @@ impl Draw {
             Refusal::Swallow,
             Refusal::Slow,
         ];
-        match self.rng.u8(..18) {
-            0 | 1 => Fault::Kill(who),
-            2 | 3 => Fault::Freeze(who),
-            4 | 5 => Fault::Terminate(who),
-            6 | 7 => Fault::Cut(between),
-            8 => Fault::Silence(between),
-            9 => Fault::ApiCut(whose),
-            10 => Fault::ApiSilence(whose),
-            11 | 12 => Fault::Start(refusals[self.rng.usize(..refusals.len())]),
-            13 => Fault::ApiErrors,
-            14 => Fault::WatchReset,
-            15 => Fault::LeaseTheft,
-            16 => Fault::TokenExpiry(agent),
-            _ if self.rng.bool() => Fault::Flood,
-            _ => Fault::Unplug(agent),
+        match self.rng.u8(..20) {
+            0..=2 => Fault::Kill(who),
+            3 | 4 => Fault::Freeze(who),
+            5 | 6 => Fault::Terminate(who),
+            7 | 8 => Fault::Cut(between),
+            9 => Fault::Silence(between),
+            10 => Fault::ApiCut(whose),
+            11 => Fault::ApiSilence(whose),
+            12 | 13 => Fault::Start(refusals[self.rng.usize(..refusals.len())]),
+            14 => Fault::ApiErrors,
+            15 => Fault::WatchReset,
+            16 => Fault::LeaseTheft,
+            17 => Fault::TokenExpiry(agent),
+            18 => Fault::Flood,
+            // Elsewhere there is no interface to delete.
+            _ if self.plan.namespaces => Fault::Unplug(agent),
+            _ => Fault::Flood,
         }
     }
 }

@@ -8,6 +8,8 @@ use super::{heard::Exclusion, judge::Judgement};
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     runs: usize,
+    /// Of which so many cannot be judged.
+    void: usize,
     /// By kind, how often a fault struck, and how often there was nothing to strike.
     faults: BTreeMap<&'static str, (usize, usize)>,
     packets: usize,
@@ -26,6 +28,16 @@ impl Tally {
     pub(crate) fn struck(&mut self, kind: &'static str, struck: bool) {
         let (struck_so_far, missed) = self.faults.entry(kind).or_default();
         *(if struck { struck_so_far } else { missed }) += 1;
+    }
+
+    /// One run cannot be judged.
+    pub(crate) fn void(&mut self) {
+        self.void += 1;
+    }
+
+    /// Runs that were judged.
+    pub(crate) fn valid(&self) -> usize {
+        self.runs.saturating_sub(self.void)
     }
 
     /// Notes by how much a step was late.
@@ -52,6 +64,7 @@ impl Tally {
             *sum = (sum.0 + struck, sum.1 + missed);
         }
         self.runs += other.runs;
+        self.void += other.void;
         self.packets += other.packets;
         self.covered += other.covered;
         self.starts += other.starts;
@@ -79,7 +92,9 @@ impl fmt::Display for Tally {
         for (kind, (struck, missed)) in &self.faults {
             writeln!(f, "{kind:<22}{struck:>8}{missed:>22}")?;
         }
-        writeln!(f, "runs {}, packets {}", self.runs, self.packets)?;
+        let (runs, void) = (self.runs, self.void);
+        writeln!(f, "runs {runs}, not judged on a busy machine {void}")?;
+        writeln!(f, "packets {}", self.packets)?;
         writeln!(f, "  covered by the promise {}", self.covered)?;
         for (why, number) in &self.excluded {
             let why = match why {
