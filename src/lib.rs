@@ -183,10 +183,12 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let result = runtime.block_on(async {
+        // First of all: from here on the service may have something to finish.
+        let signals = shutdown::Signals::listen()?;
         let token = CancellationToken::new();
         tokio::select! {
             result = service(token.clone()) => result,
-            result = shutdown::on_signal(token) => result,
+            never = signals.obey(token.clone()) => match never {},
         }
     });
     // Without waiting for its threads: one may be looking up a name, for as long as the resolver
