@@ -4,6 +4,7 @@
 //! and keeps what is left in the [`ring`], which chooses a manager for each by its [`route`], and from
 //! there over the [`session`] with that manager.
 
+mod arrival;
 mod bpf;
 pub mod budget;
 mod configuration;

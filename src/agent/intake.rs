@@ -132,8 +132,13 @@ impl Intake {
         self.metrics.wakeable_filter.set(bytes);
     }
 
-    /// Takes the payload of a frame or datagram that came by `origin`.
+    /// Takes the payload of a frame or datagram that came by `origin`, just now.
     pub fn hear(&self, payload: &[u8], origin: &Origin, now: Instant) {
+        self.take(payload, origin, now, now);
+    }
+
+    /// As [`hear`](Self::hear), of one that arrived at `heard_at` and was not read before `now`.
+    pub fn take(&self, payload: &[u8], origin: &Origin, heard_at: Instant, now: Instant) {
         let found = match packet::scan(payload) {
             Ok(found) => found,
             Err(rejection) => {
@@ -146,7 +151,7 @@ impl Intake {
         if found.capped() {
             self.metrics.capped_packets.inc();
         }
-        let verdict = self.admit(found.packets(), origin, now);
+        let verdict = self.admit(found.packets(), origin, (heard_at, now));
         self.metrics.packet(Some(origin.carrier), verdict);
         self.show(Some(origin), found.packets(), Ok(verdict));
         if verdict != Verdict::Reported {
@@ -181,7 +186,12 @@ impl Intake {
         }
     }
 
-    fn admit(&self, packets: &[MagicPacket], origin: &Origin, now: Instant) -> Verdict {
+    fn admit(
+        &self,
+        packets: &[MagicPacket],
+        origin: &Origin,
+        (heard_at, now): (Instant, Instant),
+    ) -> Verdict {
         let mut state = self.lock();
         let Some(passed) = fingerprint(&state.filters, origin) else {
             return Verdict::Filtered;
@@ -216,7 +226,7 @@ impl Intake {
                 self.log(&wake);
             }
             let crowded = state.ring.is_crowded(packet.target);
-            if let Some(dropped) = state.ring.push(wake, key, known, now) {
+            if let Some(dropped) = state.ring.push(wake, key, known, heard_at) {
                 let loss = if crowded {
                     Loss::Crowded
                 } else {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::{
@@ -18,6 +18,7 @@ use nix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
+    arrival,
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
@@ -72,7 +73,7 @@ impl UdpListener {
         Ok(Self {
             socket,
             buffer: vec![0; BUFFER],
-            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
+            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo, libc::timespec),
             interfaces: Interfaces::default(),
             dropped: 0,
         })
@@ -91,6 +92,7 @@ impl UdpListener {
             length: message.bytes,
             sender: message.address.as_ref().and_then(socket_address),
             interface: None,
+            stamp: None,
         };
         for control in message.cmsgs().into_iter().flatten() {
             match control {
@@ -100,7 +102,7 @@ impl UdpListener {
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
                     received.interface = u32::try_from(info.ipi_ifindex).ok();
                 }
-                _ => {}
+                other => received.stamp = arrival::stamped(&other).or(received.stamp),
             }
         }
         Ok(received)
@@ -111,6 +113,8 @@ struct Received {
     length: usize,
     sender: Option<SocketAddr>,
     interface: Option<u32>,
+    /// When it arrived.
+    stamp: Option<SystemTime>,
 }
 
 impl AsRawFd for UdpListener {
@@ -135,7 +139,8 @@ impl Listen for UdpListener {
             source_port: received.sender.map_or(0, |sender| sender.port()),
             length: u32::try_from(received.length).unwrap_or(u32::MAX),
         };
-        intake.hear(&self.buffer[..received.length], &origin, now);
+        let heard_at = arrival::arrived(received.stamp, now);
+        intake.take(&self.buffer[..received.length], &origin, heard_at, now);
         Ok(())
     }
 
@@ -177,6 +182,7 @@ fn bind(port: u16, domain: Domain, shared: bool) -> io::Result<Socket> {
         setsockopt(&socket, Ipv4PacketInfo, &true)?;
         Ipv4Addr::UNSPECIFIED.into()
     };
+    arrival::stamp(&socket);
     // For the next agent of this node, which opens the port before this one ends. The other such
     // option would let any process take the unicast packets.
     socket.set_reuse_port(shared)?;
