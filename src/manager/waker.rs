@@ -82,6 +82,8 @@ pub struct Waker {
     changes: Arc<Changes>,
     calls: JoinSet<Done>,
     forbidden: watch::Sender<Option<String>>,
+    /// Whether changes of the cluster did not reach us when it was looked last.
+    away: bool,
 }
 
 /// A call that has ended.
@@ -104,6 +106,7 @@ impl Waker {
             changes: Arc::new(Changes::default()),
             calls: JoinSet::new(),
             forbidden: watch::Sender::default(),
+            away: false,
         };
         (waker, sender)
     }
@@ -129,7 +132,11 @@ impl Waker {
         while !token.is_cancelled() {
             heart.beat();
             let now = Instant::now();
-            let turn = now + TURN;
+            let away = !self.tools.contact.age(now.into_std()).is_zero();
+            if std::mem::replace(&mut self.away, away) && !away {
+                self.intents.hasten(now.into_std());
+            }
+            let turn = now + crate::pace::of(TURN);
             let due = self.intents.next_due(now.into_std());
             let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
             tokio::select! {
@@ -383,11 +390,7 @@ impl Waker {
                         starter.unpause(&vm.key).await
                     };
                     let after = contact.age(Instant::now().into_std());
-                    let answer = if (before + after).is_zero() {
-                        answer
-                    } else {
-                        answer.doubted()
-                    };
+                    let answer = answer.doubted(before.max(after));
                     Done::Called(call, uid, id, answer, called.elapsed())
                 }
             }

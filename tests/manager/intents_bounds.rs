@@ -113,3 +113,29 @@ fn a_manager_that_shuts_down_hands_its_wakes_on() {
         "what was under way is still told"
     );
 }
+
+#[test]
+fn no_wake_waits_for_the_end_of_a_pause_once_the_api_server_is_back() {
+    let mut world = World::new(limits());
+    world.wake(&vm("a", Power::Off));
+    let unreached = || Answered::Retry {
+        after: None,
+        why: "the API server cannot be reached".into(),
+        effective: true,
+    };
+    // Long enough that the pauses have grown.
+    for _ in 0..8 {
+        let before = world.starts();
+        world.answered(unreached());
+        while world.starts() == before {
+            world.pass(SECOND);
+        }
+    }
+    world.answered(unreached());
+    let before = world.starts();
+    world.pass(2 * SECOND);
+    assert_eq!(world.starts(), before, "the pause lasts");
+    world.intents.hasten(world.now);
+    world.pass(SECOND);
+    assert_eq!(world.starts(), before + 1);
+}

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Action, Admission, BUSY, Call, Intents, Settled,
+    Action, Admission, BREATH, BUSY, Call, Intents, Settled,
     intent::{Intent, State},
 };
 
@@ -184,6 +184,22 @@ impl Intents {
                 until: now + pause.max(after.unwrap_or_default()),
                 hasten: false,
             };
+        }
+    }
+
+    /// Tries again soon what was put off: the API server is back, and a pause that was made for its
+    /// absence may last for many seconds yet.
+    pub fn hasten(&mut self, now: Instant) {
+        let soon = now + crate::pace::of(BREATH).mul_f64(1.0 + self.jitter.f64());
+        let mut hastened = Vec::new();
+        for (uid, intent) in &mut self.open {
+            if let State::Backoff { until, .. } = &mut intent.state {
+                *until = soon.min(*until);
+                hastened.push(uid.clone());
+            }
+        }
+        for uid in hastened {
+            self.schedule(&uid);
         }
     }
 
