@@ -70,12 +70,12 @@ impl Answered {
         }
     }
 
-    /// What it means while changes of the cluster do not reach us either: an API server that has just
-    /// come back knows no roles, and no tokens, for a moment.
+    /// What it means where changes of the cluster have not reached us for so long: an API server that
+    /// has just come back knows no roles, and no tokens, for a moment, and refuses the watches, too.
     #[must_use]
-    pub fn doubted(self) -> Self {
+    pub fn doubted(self, unreached: Duration) -> Self {
         match self {
-            Self::Forbidden(why) => Self::Retry {
+            Self::Forbidden(why) if !unreached.is_zero() => Self::Retry {
                 after: None,
                 why,
                 effective: false,

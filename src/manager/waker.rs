@@ -398,11 +398,7 @@ impl Waker {
                         starter.unpause(&vm.key).await
                     };
                     let after = contact.age(Instant::now().into_std());
-                    let answer = if (before + after).is_zero() {
-                        answer
-                    } else {
-                        answer.doubted()
-                    };
+                    let answer = answer.doubted(before.max(after));
                     Done::Called(call, uid, id, answer, called.elapsed())
                 }
             }

@@ -136,3 +136,29 @@ fn a_wake_that_nobody_was_told_of_in_time_starts_nothing_after_a_standstill() {
     assert_eq!(world.outcome(report), Some(Outcome::Expired));
     assert_eq!(world.starts(), 1);
 }
+
+#[test]
+fn no_wake_waits_for_the_end_of_a_pause_once_the_api_server_is_back() {
+    let mut world = World::new(limits());
+    world.wake(&vm("a", Power::Off));
+    let unreached = || Answered::Retry {
+        after: None,
+        why: "the API server cannot be reached".into(),
+        effective: true,
+    };
+    // Long enough that the pauses have grown.
+    for _ in 0..8 {
+        let before = world.starts();
+        world.answered(unreached());
+        while world.starts() == before {
+            world.pass(SECOND);
+        }
+    }
+    world.answered(unreached());
+    let before = world.starts();
+    world.pass(2 * SECOND);
+    assert_eq!(world.starts(), before, "the pause lasts");
+    world.intents.hasten(world.now);
+    world.pass(SECOND);
+    assert_eq!(world.starts(), before + 1);
+}

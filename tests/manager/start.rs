@@ -162,3 +162,19 @@ fn starts_are_bounded_as_promised_unless_somebody_sets_otherwise() {
     let flags = ["--start-rate=1", "--start-burst=2", "--start-concurrency=3"];
     assert_eq!(read(&flags), (1, 2, 3));
 }
+
+#[test]
+fn a_refusal_is_no_answer_while_changes_of_the_cluster_do_not_come_either() {
+    let refused = || Answered::Forbidden("403".into());
+    assert_eq!(refused().doubted(Duration::ZERO), refused());
+    let doubted = refused().doubted(Duration::from_millis(1));
+    assert!(matches!(
+        doubted,
+        Answered::Retry {
+            effective: false,
+            ..
+        }
+    ));
+    let gone = Answered::Gone.doubted(Duration::from_secs(1));
+    assert_eq!(gone, Answered::Gone);
+}

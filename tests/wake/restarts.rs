@@ -109,15 +109,10 @@ async fn an_api_server_that_dies_and_comes_back_costs_no_wake() {
     };
     let world = World { cluster, api };
     packets_heard_meanwhile_start_their_vms_once(&world).await;
-    println!("packets heard meanwhile start their VMs once: ok");
     calls_that_it_dies_on_are_made_once_in_the_end(&world).await;
-    println!("calls that it dies on are made once in the end: ok");
     a_manager_restarted_meanwhile_is_told_by_the_agent(&world).await;
-    println!("a manager restarted meanwhile is told by the agent: ok");
     changes_right_after_are_seen(&world).await;
-    println!("changes right after are seen: ok");
     a_manager_whose_token_is_refused_goes_on(&world).await;
-    println!("a manager whose token is refused goes on: ok");
     api.kill();
 }
 
