@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::{Id, JoinSet},
+    task::{Id, JoinError, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -111,9 +111,7 @@ impl Tasks {
                 () = &mut late => return first.and(Err(self.late())),
             };
             let Some(ended) = ended else { return first };
-            let id = ended
-                .as_ref()
-                .map_or_else(|error| error.id(), |(id, _)| *id);
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
             let name = self.names.remove(&id).unwrap_or_default();
             let asked = self.token.is_cancelled();
             let result = match ended {
