@@ -121,7 +121,8 @@ pub async fn serve(
     let options = Options::try_from(args)?;
     let plaintext = transport::bind_plaintext(&options)?;
     let manager = Manager::new(&options, client, (grpc, plaintext), token)?;
-    manager.run(admin).await
+    // Boxed: it holds every part.
+    Box::pin(manager.run(admin)).await
 }
 
 /// All parts, connected with each other and not running yet.

@@ -26,12 +26,12 @@ async fn prepared(c: &Cluster) {
     c.config("default", json!({})).await;
 }
 
-fn address(n: usize) -> String {
+fn address(n: u8) -> String {
     format!("52:54:00:00:00:{n:02x}")
 }
 
 /// VMs `desktop-1` and so on.
-async fn desktops(c: &Cluster, count: usize) {
+async fn desktops(c: &Cluster, count: u8) {
     for n in 1..=count {
         let desktop = vm(NS, &format!("desktop-{n}")).mac(&address(n));
         c.kubevirt.add(&desktop).await;
@@ -39,9 +39,9 @@ async fn desktops(c: &Cluster, count: usize) {
 }
 
 /// Waits until a manager knows so many VMs.
-async fn knows(manager: &Manager, vms: usize) {
+async fn knows(manager: &Manager, vms: u8) {
     eventually("the manager knows all VMs", async || {
-        manager.metric("kubevirt_wol_directory_virtual_machines") + 0.5 > vms as f64
+        manager.metric("kubevirt_wol_directory_virtual_machines") + 0.5 > f64::from(vms)
     })
     .await;
 }
@@ -60,7 +60,7 @@ fn ended(process: &mut Process) -> (Duration, Option<i32>) {
     process.signal(Signal::SIGTERM);
     let code = process.ended(WITHIN + Duration::from_secs(1)).code();
     let took = asked.elapsed();
-    println!("ended after {took:?}");
+    eprintln!("ended after {took:?}");
     (took, code)
 }
 
@@ -71,7 +71,7 @@ fn ends_at_once(process: &mut Process) {
 }
 
 /// Two managers, and an agent with a session with each.
-async fn pair(c: &Cluster, vms: usize) -> (Vec<Manager>, Agent) {
+async fn pair(c: &Cluster, vms: u8) -> (Vec<Manager>, Agent) {
     prepared(c).await;
     desktops(c, vms).await;
     let start = |replica| c.manager_at(free_tcp(), &["--replica-id", replica]);
@@ -205,7 +205,7 @@ pub(crate) async fn a_wake_that_a_manager_cannot_finish_is_finished_by_another(c
 }
 
 pub(crate) async fn wakes_while_one_of_two_managers_drains_start_each_vm_once(c: &Cluster) {
-    const VMS: usize = 30;
+    const VMS: u8 = 30;
     let (mut managers, agent) = pair(c, VMS).await;
     c.kubevirt.delay(Duration::from_millis(300));
     let mut first = managers.remove(0);
@@ -240,7 +240,7 @@ pub(crate) async fn the_next_manager_leads_as_soon_as_the_leader_has_ended(c: &C
     let since = Instant::now();
     eventually("the other one leads", async || leads(&managers[0])).await;
     let took = since.elapsed();
-    println!("led after {took:?}");
+    eprintln!("led after {took:?}");
     // Two seconds are between two looks; fifteen is how long the Lease would hold.
     assert!(took < Duration::from_secs(4), "{took:?}");
 }

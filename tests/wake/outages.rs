@@ -72,7 +72,7 @@ pub(crate) async fn a_wake_that_waits_for_the_api_is_started_as_soon_as_it_is_ba
     c.cut_off(false);
     eventually("it is started", async || starts(c, "desktop") > 0).await;
     let took = back.elapsed();
-    println!("started {took:?} after the API was back");
+    eprintln!("started {took:?} after the API was back");
     assert!(took < Duration::from_secs(2), "{took:?}");
     c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
     assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);

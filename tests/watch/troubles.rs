@@ -90,7 +90,7 @@ async fn every_trouble_heals_is_told_and_makes_no_flood() {
         faults.end_watches(WatchEnd::Reset);
         tokio::time::sleep(LASTS).await;
         let asked = requests() - before;
-        println!("{}: asked {asked} times", trouble.name);
+        eprintln!("{}: asked {asked} times", trouble.name);
         let name = trouble.name;
         assert!((1..=trouble.asked).contains(&asked), "{name}: {asked}");
         let line = format!(
