@@ -21,6 +21,7 @@ use kubevirt_wol::{
     manager::{
         config::Windows,
         directory::{Directory, Lookup},
+        pulse::Pulse,
         vm::{Vm, VmKey},
         watch::{Contact, Metrics, Observer, Watch},
     },
@@ -116,6 +117,7 @@ impl Cluster {
             client: as_the_program(&self.server),
             directory: Arc::clone(&self.directory),
             contact: self.contact.clone(),
+            pulse: Pulse::new(),
             metrics: Metrics::register(&mut self.registry),
             kubevirt: watch::Sender::new(true),
             stale: watch::Sender::default(),
