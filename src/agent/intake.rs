@@ -20,7 +20,7 @@ use super::{
     route::ReplicaId,
 };
 pub use outlet::Outlet;
-pub use witness::Witness;
+pub use witness::{Way, Witness};
 
 use crate::{
     dedup::{self, Window},
@@ -30,7 +30,7 @@ use crate::{
     rpc::{self, pb},
     sabotage::{self, Mechanism},
     settings::Settings,
-    wake::{Answer, Carrier, Origin, Wake},
+    wake::{Answer, Origin, Wake},
     wakeable::WakeableMacs,
 };
 
@@ -145,7 +145,7 @@ impl Intake {
                 tracing::debug!(%origin, reason = rejection.as_str(), "not a magic packet");
                 let reason = Invalid::Payload(rejection);
                 self.metrics.invalid(Some(origin.carrier), reason);
-                return self.show(Some(origin), &[], Err(reason));
+                return self.show(Way::Known(origin), &[], Err(reason));
             }
         };
         if found.capped() {
@@ -153,27 +153,22 @@ impl Intake {
         }
         let verdict = self.admit(found.packets(), origin, (heard_at, now));
         self.metrics.packet(Some(origin.carrier), verdict);
-        self.show(Some(origin), found.packets(), Ok(verdict));
+        self.show(Way::Known(origin), found.packets(), Ok(verdict));
         if verdict != Verdict::Reported {
             tracing::debug!(%origin, ?verdict, "a magic packet that is not reported");
         }
     }
 
-    /// Counts a packet that a socket itself could make nothing of.
-    pub fn reject(&self, carrier: Option<Carrier>, reason: Invalid) {
+    /// Counts a frame that came by `interface` and that its socket could make nothing of.
+    pub fn reject(&self, interface: &str, reason: Invalid) {
         tracing::debug!(reason = reason.as_str(), "a frame without a payload");
-        self.metrics.invalid(carrier, reason);
-        self.show(None, &[], Err(reason));
+        self.metrics.invalid(None, reason);
+        self.show(Way::Unread(interface), &[], Err(reason));
     }
 
-    fn show(
-        &self,
-        origin: Option<&Origin>,
-        packets: &[MagicPacket],
-        verdict: Result<Verdict, Invalid>,
-    ) {
+    fn show(&self, way: Way<'_>, packets: &[MagicPacket], verdict: Result<Verdict, Invalid>) {
         if let Some(witness) = &self.witness {
-            witness.saw(origin, packets, verdict);
+            witness.saw(way, packets, verdict);
         }
     }
 

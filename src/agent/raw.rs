@@ -156,25 +156,26 @@ impl Listen for RawListener {
         let received = self.receive()?;
         let now = Instant::now();
         if received.outgoing {
-            intake.reject(None, Invalid::Outgoing);
+            intake.reject("", Invalid::Outgoing);
             return Ok(());
         }
+        let interface = self.interfaces.name(received.interface, now);
         if received.cut {
             // No sender makes such frames, and half of one proves nothing.
-            intake.reject(None, Invalid::Oversized);
+            intake.reject(&interface, Invalid::Oversized);
             return Ok(());
         }
         let bytes = &self.buffer[..received.length];
         let payload = match frame::parse(bytes, received.vlan) {
             Ok(payload) => payload,
             Err(rejection) => {
-                intake.reject(None, Invalid::Frame(rejection));
+                intake.reject(&interface, Invalid::Frame(rejection));
                 return Ok(());
             }
         };
         let origin = Origin {
             carrier: payload.carrier,
-            interface: self.interfaces.name(received.interface, now),
+            interface,
             vlan: payload.vlan,
             source_mac: Some(payload.source_mac),
             source: payload.datagram.map(|datagram| datagram.source),

@@ -1,10 +1,8 @@
 //! Every order in which a few things can happen to the intents of one VM, and of two that compete.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod machine;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use kubevirt_wol::{
     manager::{
@@ -15,6 +13,7 @@ use kubevirt_wol::{
     wake::{Answer, Outcome},
 };
 
+use self::machine::{Finds, Machine, Reported, Says, Step};
 use crate::{
     explore::{self, Explored, World as _, explore},
     world::{self, MINUTE, SECOND, limits, vm},
@@ -25,79 +24,9 @@ const FIRST_ANSWER: Duration = Duration::from_millis(800);
 /// An accepted start is not made again sooner.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What KubeVirt answers to a start.
-#[derive(Debug, Clone, Copy)]
-enum Says {
-    Accepted,
-    Recheck(bool),
-    Retry,
-    Forbidden,
-    Gone,
-}
-
-/// What reading a VM brings.
-#[derive(Debug, Clone, Copy)]
-enum Finds {
-    Vm(Power),
-    Gone,
-    Failed,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    /// A packet for a VM, heard so many seconds ago.
-    Wake(usize, u64),
-    /// The VM changes, and the watch brings it.
-    Change(usize, Power),
-    /// The watch brings what a read had brought before.
-    Catch(usize),
-    Delete(usize),
-    Answer(usize, Says),
-    Read(usize, Finds),
-    Withdraw(usize),
-    /// Time passes until something is due.
-    Due,
-    Pass(u64),
-    /// Time passes, and nobody looks at the clock.
-    Freeze(u64),
-    Close,
-}
-
-/// One VM, and what is to be true of it.
-#[derive(Debug, Clone)]
-struct Machine {
-    /// As it is.
-    real: Arc<Vm>,
-    /// As the watch has shown it.
-    seen: Arc<Vm>,
-    /// The newest view that the intents were given.
-    told: Arc<Vm>,
-    deleted: bool,
-    /// The call that the open intent waits for.
-    calling: Option<(Call, u64)>,
-    /// Calls of intents that were settled before the answer came.
-    orphans: Vec<(Call, u64)>,
-    /// Whether an answered call of the open intent may have started it.
-    effective: bool,
-    accepted: Option<Instant>,
-    /// When a wake that left it on was heard first.
-    woken: Option<Instant>,
-}
-
-/// One report, and what became of it.
-#[derive(Debug, Clone)]
-struct Reported {
-    vm: usize,
-    at: Instant,
-    heard_at: Instant,
-    admission: Admission,
-    deferrals: usize,
-    outcome: Option<Outcome>,
-}
-
 #[derive(Clone)]
 struct World {
-    world: world::World,
+    bed: world::World,
     limits: Limits,
     vms: Vec<Machine>,
     reported: Vec<Reported>,
@@ -109,7 +38,7 @@ struct World {
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What was asked for and answered is taken out of the world after each step.
-        let (intents, now) = (&self.world.intents, self.world.now);
+        let (intents, now) = (&self.bed.intents, self.bed.now);
         (intents, now, &self.vms, &self.reported, self.closed).fmt(f)
     }
 }
@@ -131,7 +60,7 @@ impl World {
             }
         };
         Self {
-            world: world::World::new(limits.clone()),
+            bed: world::World::new(limits.clone()),
             limits,
             vms: powers.iter().enumerate().map(machine).collect(),
             reported: Vec::new(),
@@ -143,7 +72,7 @@ impl World {
 
     fn change(&mut self, n: usize, power: Power) {
         self.version += 1;
-        let (old, now) = (&self.vms[n].real, self.world.now);
+        let (old, now) = (&self.vms[n].real, self.bed.now);
         let mut new = (**old).clone();
         new.resource_version = self.version.to_string().into();
         if power.is_started() && !old.power.is_started() {
@@ -158,17 +87,17 @@ impl World {
         let machine = &mut self.vms[n];
         machine.seen = machine.real.clone();
         machine.told = machine.real.clone();
-        self.world.intents.changed(&machine.seen, self.world.now);
+        self.bed.intents.changed(&machine.seen, self.bed.now);
     }
 
     fn wake(&mut self, n: usize, age: u64) {
-        let (seen, now) = (self.vms[n].seen.clone(), self.world.now);
+        let (seen, now) = (self.vms[n].seen.clone(), self.bed.now);
         let age = Duration::from_secs(age);
-        let open = self.world.intents.contains(&seen.uid);
+        let open = self.bed.intents.contains(&seen.uid);
         if !open {
             self.vms[n].told = seen.clone();
         }
-        let (_, admission) = self.world.wake_aged(&seen, age);
+        let (_, admission) = self.bed.wake_aged(&seen, age);
         assert!(!open || admission == Admission::Joined);
         self.reported.push(Reported {
             vm: n,
@@ -200,12 +129,10 @@ impl World {
             machine.effective = true;
         }
         if let (true, Says::Accepted) = (own, says) {
-            machine.accepted = Some(self.world.now);
+            machine.accepted = Some(self.bed.now);
         }
         let uid = machine.real.uid.clone();
-        self.world
-            .intents
-            .answered(&uid, id, answer, self.world.now);
+        self.bed.intents.answered(&uid, id, answer, self.bed.now);
     }
 
     fn read(&mut self, n: usize, finds: Finds) {
@@ -226,26 +153,26 @@ impl World {
             machine.told = machine.real.clone();
         }
         let uid = machine.real.uid.clone();
-        self.world.intents.reread(&uid, id, read, self.world.now);
+        self.bed.intents.reread(&uid, id, read, self.bed.now);
     }
 
     fn withdraw(&mut self, n: usize) {
         let machine = &mut self.vms[n];
         let (_, id) = machine.take(Call::Start).unwrap();
         let uid = machine.real.uid.clone();
-        self.world.intents.withdrawn(&uid, id, self.world.now);
+        self.bed.intents.withdrawn(&uid, id, self.bed.now);
     }
 
     /// Lets time pass, with the timer as the caller of the intents runs it.
     fn pass(&mut self, time: Duration) {
-        let end = self.world.now + time;
-        let due = |world: &Self| world.world.intents.next_due(world.world.now);
+        let end = self.bed.now + time;
+        let due = |world: &Self| world.bed.intents.next_due(world.bed.now);
         while let Some(at) = due(self).filter(|at| *at <= end) {
-            self.world.now = self.world.now.max(at);
-            self.world.intents.tick(self.world.now);
+            self.bed.now = self.bed.now.max(at);
+            self.bed.intents.tick(self.bed.now);
             self.look();
         }
-        self.world.now = end;
+        self.bed.now = end;
         for report in self.reported.iter().filter(|one| one.is_in()) {
             let silent = report.deferrals == 0 && report.outcome.is_none();
             assert!(!silent || end < report.at + FIRST_ANSWER, "{report:?}");
@@ -254,33 +181,33 @@ impl World {
 
     /// Sees to what the intents decided.
     fn look(&mut self) {
-        self.world.act();
-        for (call, id, vm) in std::mem::take(&mut self.world.calls) {
+        self.bed.act();
+        for (call, id, vm) in std::mem::take(&mut self.bed.calls) {
             self.called(call, id, &vm);
         }
-        for (seq, answer) in std::mem::take(&mut self.world.answers) {
+        for (seq, answer) in std::mem::take(&mut self.bed.answers) {
             self.answered(usize::try_from(seq).unwrap() - 1, &answer);
         }
-        for settled in std::mem::take(&mut self.world.settled) {
+        for settled in std::mem::take(&mut self.bed.settled) {
             self.settled(&settled);
         }
-        self.world.waiting.clear();
+        self.bed.waiting.clear();
         let waited_for: usize = self.vms.iter().map(Machine::under_way).sum();
-        assert_eq!(self.world.intents.under_way(), waited_for);
+        assert_eq!(self.bed.intents.under_way(), waited_for);
         for machine in &self.vms {
-            let open = self.world.intents.contains(&machine.real.uid);
+            let open = self.bed.intents.contains(&machine.real.uid);
             assert!(open || machine.calling.is_none());
         }
-        let due = self.world.intents.next_due(self.world.now);
+        let due = self.bed.intents.next_due(self.bed.now);
         assert_eq!(
             due.is_none(),
-            self.world.intents.is_empty(),
+            self.bed.intents.is_empty(),
             "all are looked at again"
         );
     }
 
     fn called(&mut self, call: Call, id: u64, vm: &Arc<Vm>) {
-        let (n, now) = (self.number(vm), self.world.now);
+        let (n, now) = (self.number(vm), self.bed.now);
         let machine = &self.vms[n];
         assert!(!self.closed, "one that ends calls nobody");
         assert_eq!(machine.calling, None, "one call at a time for each intent");
@@ -343,74 +270,12 @@ impl World {
     }
 }
 
-impl Machine {
-    /// The answer to a call comes: to that of the open intent, or else to the oldest.
-    fn take(&mut self, wanted: Call) -> Option<(Call, u64)> {
-        if let Some(call) = self.calling.take_if(|(call, _)| *call == wanted) {
-            return Some(call);
-        }
-        let at = self.orphans.iter().position(|(call, _)| *call == wanted)?;
-        Some(self.orphans.remove(at))
-    }
-
-    fn waits_for(&self, wanted: Call) -> bool {
-        let mut calls = self.calling.iter().chain(&self.orphans);
-        calls.any(|(call, _)| *call == wanted)
-    }
-
-    fn under_way(&self) -> usize {
-        usize::from(self.calling.is_some()) + self.orphans.len()
-    }
-
-    /// What can happen to it, or be learnt of it.
-    fn steps(&self, n: usize) -> Vec<Step> {
-        let powers = [Power::Off, Power::On, Power::Stopping];
-        let mut steps = Vec::new();
-        if !self.deleted {
-            let others = powers.into_iter().filter(|one| *one != self.seen.power);
-            steps.extend(others.map(|power| Step::Change(n, power)));
-            steps.push(Step::Delete(n));
-            if self.seen != self.real {
-                steps.push(Step::Catch(n));
-            }
-        }
-        if self.waits_for(Call::Start) {
-            let says = [
-                Says::Accepted,
-                Says::Recheck(true),
-                Says::Recheck(false),
-                Says::Retry,
-                Says::Forbidden,
-                Says::Gone,
-            ];
-            steps.extend(says.map(|says| Step::Answer(n, says)));
-            steps.push(Step::Withdraw(n));
-        }
-        if self.waits_for(Call::Read) {
-            steps.extend(powers.map(|power| Step::Read(n, Finds::Vm(power))));
-            steps.extend([Step::Read(n, Finds::Gone), Step::Read(n, Finds::Failed)]);
-        }
-        steps
-    }
-}
-
-impl Reported {
-    /// Whether an intent took it in.
-    fn is_in(&self) -> bool {
-        matches!(self.admission, Admission::Opened | Admission::Joined)
-    }
-
-    fn is_open_for(&self, vm: usize) -> bool {
-        self.vm == vm && self.is_in() && self.outcome.is_none()
-    }
-}
-
 impl explore::World for World {
     type Step = Step;
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::Pass(31), Step::Pass(330), Step::Freeze(31)];
-        if !self.world.intents.is_empty() {
+        if !self.bed.intents.is_empty() {
             steps.push(Step::Due);
         }
         if !self.closed {
@@ -426,7 +291,7 @@ impl explore::World for World {
     }
 
     fn take(&mut self, step: Step) {
-        let now = self.world.now;
+        let now = self.bed.now;
         match step {
             Step::Wake(n, age) => self.wake(n, age),
             Step::Change(n, power) => {
@@ -436,21 +301,21 @@ impl explore::World for World {
             Step::Catch(n) => self.show(n),
             Step::Delete(n) => {
                 self.vms[n].deleted = true;
-                self.world.intents.deleted(&self.vms[n].real.uid, now);
+                self.bed.intents.deleted(&self.vms[n].real.uid, now);
             }
             Step::Answer(n, says) => self.answer(n, says),
             Step::Read(n, finds) => self.read(n, finds),
             Step::Withdraw(n) => self.withdraw(n),
             Step::Due => {
-                if let Some(due) = self.world.intents.next_due(now) {
+                if let Some(due) = self.bed.intents.next_due(now) {
                     self.pass(due.saturating_duration_since(now));
                 }
             }
             Step::Pass(seconds) => self.pass(Duration::from_secs(seconds)),
-            Step::Freeze(seconds) => self.world.now += Duration::from_secs(seconds),
+            Step::Freeze(seconds) => self.bed.now += Duration::from_secs(seconds),
             Step::Close => {
                 self.closed = true;
-                self.world.intents.close(now);
+                self.bed.intents.close(now);
             }
         }
         self.look();
@@ -458,13 +323,13 @@ impl explore::World for World {
 
     /// Whatever is never answered: each report is settled, once.
     fn end(mut self) {
-        let late = self.world.intents.next_due(self.world.now);
-        if late.is_some_and(|due| due < self.world.now) {
-            self.world.intents.tick(self.world.now);
+        let late = self.bed.intents.next_due(self.bed.now);
+        if late.is_some_and(|due| due < self.bed.now) {
+            self.bed.intents.tick(self.bed.now);
             self.look();
         }
         self.pass(6 * MINUTE + SECOND);
-        assert!(self.world.intents.is_empty());
+        assert!(self.bed.intents.is_empty());
         for report in self.reported {
             let busy = report.admission == Admission::Busy;
             assert_eq!(report.outcome.is_none(), busy, "{report:?}");

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::*;
-use crate::{frame::FrameRejection, wake::Outcome};
+use crate::{
+    frame::FrameRejection,
+    wake::{Carrier, Outcome},
+};
 
 /// The replica that all sessions are with.
 const A: &str = "manager-a";
@@ -192,7 +195,7 @@ fn every_packet_is_counted_once_under_what_became_of_it() {
     intake.hear(&magic(2, &[]), &origin(Carrier::Ethernet, "eth1"), t0);
     intake.hear(&[], &udp(), t0);
     intake.hear(&[0xff; 102], &udp(), t0);
-    intake.reject(None, Invalid::Frame(FrameRejection::Fragment));
+    intake.reject("eth0", Invalid::Frame(FrameRejection::Fragment));
     let text = counted(&intake);
     for line in [
         r#"agent_packets_total{carrier="udp",verdict="reported"} 1"#,

@@ -10,15 +10,18 @@ use crate::{
 
 /// Looks on while packets are judged, and must not hold that up.
 pub trait Witness: fmt::Debug + Send + Sync {
-    /// A packet was judged: as a magic packet, or for what reason it is none. Of a frame that
-    /// cannot be read there is no origin.
-    fn saw(
-        &self,
-        origin: Option<&Origin>,
-        packets: &[MagicPacket],
-        verdict: Result<Verdict, Invalid>,
-    );
+    /// A packet was judged: as a magic packet, or for what reason it is none.
+    fn saw(&self, way: Way<'_>, packets: &[MagicPacket], verdict: Result<Verdict, Invalid>);
 
     /// The kernel dropped so many packets, of which nothing else is known.
     fn missed(&self, packets: u64);
+}
+
+/// How a packet came.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'a> {
+    /// This way.
+    Known(&'a Origin),
+    /// In a frame that cannot be read, by the interface of this name.
+    Unread(&'a str),
 }

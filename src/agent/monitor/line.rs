@@ -1,7 +1,7 @@
 //! Owns [`Sighting`]: one packet, and the line that tells what became of it. Never the bytes that
 //! may be a password. Pure.
 
-use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Sighting {
     pub(super) at: Timestamp,
+    /// The interface that heard it; empty where unknown.
+    pub(super) interface: Arc<str>,
     /// None for a frame that cannot be read.
     pub(super) origin: Option<Origin>,
     pub(super) targets: Vec<MacAddr>,
@@ -32,11 +34,11 @@ impl Sighting {
         let mut add = |text: &str| {
             let _ = write!(line, " {text}");
         };
+        add(match &*self.interface {
+            "" => "?",
+            name => name,
+        });
         if let Some(origin) = &self.origin {
-            add(match &*origin.interface {
-                "" => "?",
-                name => name,
-            });
             if let Some(vlan) = origin.vlan {
                 add(&format!("(VLAN {vlan})"));
             }
@@ -70,7 +72,7 @@ impl Sighting {
         let port = origin.map(|one| one.source_port).filter(|port| *port > 0);
         json!({
             "time": format!("{:.3}", self.at),
-            "interface": origin.map(|one| &*one.interface),
+            "interface": &*self.interface,
             "vlan": origin.and_then(|one| one.vlan),
             "source": origin.and_then(|one| one.source),
             "sourcePort": port,
@@ -123,6 +125,7 @@ mod tests {
     fn sighting(verdict: Result<Verdict, Invalid>) -> Sighting {
         Sighting {
             at: Timestamp::UNIX_EPOCH + Duration::from_millis(1_123),
+            interface: "eth0".into(),
             origin: Some(Origin {
                 carrier: Carrier::EthernetUdp,
                 interface: "eth0".into(),

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::{line::Sighting, summary::Summary};
 use crate::{
     agent::{
-        intake::Witness,
+        intake::{Way, Witness},
         metrics::{Invalid, Verdict},
     },
+    frame::FrameRejection,
     mac::MacAddr,
     packet::MagicPacket,
     wake::{Carrier, Origin},
@@ -61,17 +62,15 @@ impl Screen {
 }
 
 impl Witness for Screen {
-    fn saw(
-        &self,
-        origin: Option<&Origin>,
-        packets: &[MagicPacket],
-        verdict: Result<Verdict, Invalid>,
-    ) {
-        let mut state = self.lock();
-        // What this node sends was not heard.
-        if verdict == Err(Invalid::Outgoing) {
+    fn saw(&self, way: Way<'_>, packets: &[MagicPacket], verdict: Result<Verdict, Invalid>) {
+        if is_of_this_node(way, verdict) {
             return;
         }
+        let mut state = self.lock();
+        let origin = match way {
+            Way::Known(origin) => Some(origin),
+            Way::Unread(_) => None,
+        };
         let targets: Vec<MacAddr> = packets.iter().map(|packet| packet.target).collect();
         if let Some(origin) = origin
             && state.halves.completes(origin, &targets, Instant::now())
@@ -81,6 +80,10 @@ impl Witness for Screen {
         state.summary.count(verdict);
         let sighting = Sighting {
             at: Timestamp::now(),
+            interface: match way {
+                Way::Known(origin) => Arc::clone(&origin.interface),
+                Way::Unread(name) => name.into(),
+            },
             origin: origin.cloned(),
             targets,
             trailing: packets
@@ -95,6 +98,16 @@ impl Witness for Screen {
 
     fn missed(&self, packets: u64) {
         self.lock().summary.missed += packets;
+    }
+}
+
+/// Whether it is a frame by which this node sends: to others, or to itself, by addresses that no
+/// network knows. What it sends to itself is heard by the UDP socket.
+fn is_of_this_node(way: Way<'_>, verdict: Result<Verdict, Invalid>) -> bool {
+    match (way, verdict) {
+        (_, Err(Invalid::Outgoing)) => true,
+        (Way::Unread(interface), Err(Invalid::Frame(FrameRejection::Martian))) => interface == "lo",
+        _ => false,
     }
 }
 
@@ -248,7 +261,7 @@ mod tests {
         let (screen, lines) = Screen::new();
         for port in 0..5_000 {
             let short = Err(Invalid::Payload(crate::packet::Rejection::Short));
-            screen.saw(Some(&origin(Carrier::Ethernet, port)), &[], short);
+            screen.saw(Way::Known(&origin(Carrier::Ethernet, port)), &[], short);
         }
         assert_eq!(lines.len(), MAX_LINES);
         let told = screen.lock().summary.text();
