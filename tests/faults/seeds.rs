@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 
 use super::{
     bed::Bed,
@@ -33,6 +33,8 @@ const END: Duration = Duration::from_secs(40);
 
 /// A thread that sleeps for 10 ms and is called so late has too little of the machine.
 const STARVED: Duration = Duration::from_millis(150);
+/// A step of a plan that is done so late is another one.
+const LATE: Duration = Duration::from_millis(300);
 /// How often a seed is run at most.
 const ATTEMPTS: usize = 3;
 
@@ -58,10 +60,10 @@ fn run_in_peace(seed: u64, sabotage: Option<&'static str>) -> Ran {
 }
 
 /// Runs one seed.
-async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
+async fn run(seed: u64, sabotage: Option<&'static str>, api: &Handle) -> Ran {
     let mut plan = Plan::new(seed);
     plan.namespaces &= netns::unavailable().is_none();
-    let mut course = Course::new(Bed::new(plan, sabotage).await);
+    let mut course = Course::new(Bed::new(plan, sabotage, api).await);
     if let Err(why) = course.warm_up().await {
         let logs = keep_logs(seed, &course.bed);
         return Ran {
@@ -78,7 +80,7 @@ async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
     course.run().await;
     course.heal().await;
     let judgement = settle(&mut course).await;
-    let starved = pulse.end() > STARVED;
+    let starved = pulse.end() > STARVED || course.tally.was_late() > LATE;
     let mut tally = std::mem::take(&mut course.tally);
     tally.judged(&judgement);
     let mut broken = judgement.broken;
@@ -98,17 +100,22 @@ async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
 
 /// The same on threads of its own, so that no run keeps another one waiting.
 fn alone(seed: u64, sabotage: Option<&'static str>) -> Ran {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(3).enable_all().build();
-    let runtime = runtime.expect("threads can be made");
-    runtime.block_on(run(seed, sabotage))
+    let threads = |number| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(number).enable_all().build();
+        runtime.expect("threads can be made")
+    };
+    let (api, lines) = (threads(2), threads(2));
+    let ran = lines.block_on(run(seed, sabotage, api.handle()));
+    api.shutdown_background();
+    ran
 }
 
 /// Waits until every wake has come to something.
 async fn settle(course: &mut Course) -> Judgement {
     let healed = Instant::now();
     loop {
-        course.look().await;
+        course.look();
         let time = healed.elapsed();
         if time >= DWELL {
             let judgement = judge(&course.bed);
