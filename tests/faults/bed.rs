@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    plan::{BYSTANDERS, Plan, SCALE, Who, mac, replica},
+    plan::{BYSTANDERS, Plan, Who, mac, pace, replica},
+    pulse::Pids,
     record::{Life, Record, What},
     wires::{Lan, Wire},
 };
@@ -108,6 +109,7 @@ pub(crate) struct Bed {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) lan: Option<Lan>,
     pub(crate) plan: Plan,
+    pub(crate) pids: Pids,
     record: Arc<Mutex<Record>>,
     sabotage: Option<&'static str>,
 }
@@ -127,6 +129,7 @@ impl Bed {
             lan: plan.namespaces.then(Lan::new),
             cluster: Arc::new(cluster.expect("the cluster is made")),
             plan,
+            pids: Pids::default(),
             record: Arc::default(),
             sabotage,
         };
@@ -189,6 +192,7 @@ impl Bed {
             Who::Agent(one) => (self.agents[one].node.clone(), self.agent_command(one)),
         };
         let process = Process::spawn_command(&name, command);
+        lock(&self.pids).push(process.pid());
         let mut ready = JoinSet::new();
         if let Who::Manager(one) = who {
             ready.spawn(is_ready(self.managers[one].admin));
@@ -207,8 +211,8 @@ impl Bed {
         command.args(["--replica-id", &replica(one)]);
         command.args(["--grpc-bind", &manager.grpc.to_string()]);
         command.args(["--admin-bind", &manager.admin.to_string()]);
-        let patience = self.plan.patience * SCALE;
-        command.args(["--wake-deadline", &format!("{}s", patience.as_secs())]);
+        let patience = self.plan.patience.as_secs_f64() * f64::from(pace());
+        command.args(["--wake-deadline", &format!("{patience:.0}s")]);
         if self.plan.rotation {
             command.args(["--ca-lifetime", "180s", "--ca-publish-wait", "10s"]);
             command.args(["--leaf-lifetime", "40s"]);
@@ -237,7 +241,7 @@ impl Bed {
     }
 
     fn hooks(&self, command: &mut Command) {
-        command.args(["--time-scale", &SCALE.to_string()]);
+        command.args(["--time-scale", &pace().to_string()]);
         if let Some(mechanism) = self.sabotage {
             command.args(["--sabotage", mechanism]);
         }
@@ -319,9 +323,9 @@ impl Bed {
     }
 }
 
-/// The record, whoever else has written to it.
-pub(crate) fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
+/// What several tasks change, none of which leaves it half changed.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks a manager until it is ready.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::{
     bed::{Bed, HOME, lock, name, strategy},
     flood::Flood,
-    plan::{Between, Fault, Refusal, Step, Who},
+    plan::{Between, Fault, Refusal, Step, Who, paced},
     record::{Life, Record, What},
     tally::Tally,
     wires::Wire,
@@ -28,10 +28,10 @@ use crate::common::{
 /// How often it is looked what has come of what was done.
 const LOOK: Duration = Duration::from_millis(10);
 /// A VM that is to be switched off, and stays off for so long, stays off.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: u64 = 1_000;
 /// Who was asked to end has to, in the end: ten seconds for what is under way, at a tenth, and as much
 /// again for a machine that has much to do.
-const ENDS_WITHIN: Duration = Duration::from_secs(4);
+const ENDS_WITHIN: u64 = 4_000;
 const LEASE: &str = "kubevirt-wol-manager";
 
 /// A run under way.
@@ -115,9 +115,10 @@ impl Course {
     /// Ends every fault, and starts again who is not there.
     pub(crate) async fn heal(&mut self) {
         self.flood.end();
-        self.errors.clear();
+        for number in self.errors.drain(..) {
+            self.bed.server().faults().remove(number);
+        }
         self.refusals.clear();
-        self.bed.server().faults().clear();
         self.settle_starts();
         for one in 0..self.bed.managers.len() {
             let line = self.bed.managers[one].api.heal();
@@ -234,7 +235,7 @@ impl Course {
         };
         process.signal(Signal::SIGKILL);
         self.bed.record().add(What::Life(who, Life::Killed));
-        tokio::task::block_in_place(|| process.ended(ENDS_WITHIN));
+        tokio::task::block_in_place(|| process.ended(paced(ENDS_WITHIN)));
         let seat = self.bed.seat_mut(who);
         seat.old.push(process);
         seat.awaited = false;
@@ -388,9 +389,12 @@ impl Course {
             }
             return;
         }
-        if seat.asked.is_some_and(|at| at.elapsed() > ENDS_WITHIN) {
+        if seat
+            .asked
+            .is_some_and(|at| at.elapsed() > paced(ENDS_WITHIN))
+        {
             seat.asked = Some(Instant::now() + Duration::from_secs(3_600));
-            let wrong = format!("{who:?} has not ended {ENDS_WITHIN:?} after SIGTERM");
+            let wrong = format!("{who:?} has not ended within {ENDS_WITHIN} ms, paced, of SIGTERM");
             self.wrong.push(wrong);
         }
         let configured = || {
@@ -414,8 +418,16 @@ impl Course {
 /// Switches a VM off once it is on; where it stays off for too long, nothing is done.
 async fn switch_off(cluster: Arc<Cluster>, record: Arc<Mutex<Record>>, vm: usize) {
     let (kubevirt, name) = (&cluster.kubevirt, name(vm));
-    let until = Instant::now() + PATIENCE;
-    while kubevirt.get(HOME, &name).await["status"]["printableStatus"] != "Running" {
+    let path = format!("/apis/kubevirt.io/v1/namespaces/{HOME}/virtualmachines/{name}");
+    let until = Instant::now() + paced(PATIENCE);
+    loop {
+        let request = http::Request::get(&path).body(Vec::new());
+        let request = request.expect("the path is one");
+        // A VM that cannot be looked at now is looked at again.
+        let seen = cluster.client.request::<serde_json::Value>(request).await;
+        if seen.is_ok_and(|vm| vm["status"]["printableStatus"] == "Running") {
+            break;
+        }
         if Instant::now() > until {
             return;
         }
