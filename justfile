@@ -57,6 +57,15 @@ lint:
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
+# promtool is part of Prometheus; it takes what the operator's object wraps.
+# Check the alerts, and that each fires when it should and only then.
+rules:
+    mkdir -p target/rules
+    sed '1,/^spec:/d; s/^  //' deploy/components/prometheus/rules.yaml > target/rules/rules.yaml
+    cp deploy/components/prometheus/rules_test.yaml target/rules/
+    promtool check rules target/rules/rules.yaml
+    promtool test rules target/rules/rules_test.yaml
+
 # Refuse licences and crates that deny.toml does not allow.
 deny:
     cargo deny --locked check bans licenses sources
@@ -77,15 +86,6 @@ fuzz TARGET SECONDS="60" *ARGS:
 # Compile the wire protocol; every build does it, in Rust, without protoc.
 proto:
     cargo check --locked
-
-# promtool is part of Prometheus; it takes what the operator's object wraps.
-# Check the alerts, and that each fires when it should and only then.
-rules:
-    mkdir -p target/rules
-    sed '1,/^spec:/d; s/^  //' deploy/components/prometheus/rules.yaml > target/rules/rules.yaml
-    cp deploy/components/prometheus/rules_test.yaml target/rules/
-    promtool check rules target/rules/rules.yaml
-    promtool test rules target/rules/rules_test.yaml
 
 # The definition and the rights go into the base and into the chart, and the base into one file.
 # Write what deploy/ has of the code.

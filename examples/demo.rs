@@ -4,7 +4,8 @@
 //!
 //! `cargo run --release --example demo`: exit 0 only if everything happened as it should, read
 //! from the stand-in's own record of requests. `-- --serve` keeps it up to play with; `-- --flood`
-//! goes on with a flood of packets, which is what CI does.
+//! goes on with a flood of packets, and `-- --program FILE` plays with another program than its own,
+//! such as that of the image. CI does both.
 
 #![allow(
     clippy::print_stdout,
@@ -60,6 +61,9 @@ struct Options {
     /// Leave the sample configuration out, so that nothing is wakeable and the demo fails.
     #[arg(long)]
     without_config: bool,
+    /// The program to see at work, such as that of the image, in place of the one in this demo.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -76,7 +80,8 @@ fn main() -> ExitCode {
 
 async fn demo(options: &Options) -> ExitCode {
     let mut story = Story::begin();
-    let program = std::env::current_exe().expect("the demo knows its own file");
+    let own = || std::env::current_exe().expect("the demo knows its own file");
+    let program = options.program.clone().unwrap_or_else(own);
     let bed = Bed::make(&mut story, &program, options).await;
     strangers::chapter_agents(&mut story, &bed);
     chapter_broadcast(&mut story, &bed).await;

@@ -4,6 +4,7 @@
 //! and keeps what is left in the [`ring`], which chooses a manager for each by its [`route`], and from
 //! there over the [`session`] with that manager.
 
+mod arrival;
 mod bpf;
 pub mod budget;
 mod configuration;
@@ -16,6 +17,7 @@ mod listen;
 mod listeners;
 mod managers;
 pub mod metrics;
+pub mod monitor;
 mod privileges;
 mod raw;
 mod resolve;
@@ -25,7 +27,7 @@ mod session;
 mod udp;
 mod wishes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
@@ -60,23 +62,38 @@ const THREADS: usize = 2;
 ///
 /// The options make no sense, or the privileges cannot be dropped.
 pub fn open(args: &AgentArgs) -> anyhow::Result<Ears> {
+    if args.monitor.monitor {
+        monitor::settings(args)?;
+        return open_for_a_person(args);
+    }
     Target::all(args)?;
     if args.insecure {
         tracing::warn!(
             "sessions with managers are neither encrypted nor authenticated (--insecure)"
         );
     }
-    let ports = match &*args.wol_ports {
-        [] => Settings::DEFAULT_PORTS.into(),
-        given => given.iter().copied().collect(),
-    };
-    let ears = Ears::open(!args.no_raw, &ports);
+    let ears = Ears::open(!args.no_raw, &ports(args));
     let later = match &*args.wol_ports {
         [] => Later::Any,
         _ => Later::Only(ears.not_open()),
     };
     privileges::drop_unneeded(&later)?;
     Ok(ears)
+}
+
+/// The same where a person watches: nothing is opened later, and nothing is taken from an agent.
+fn open_for_a_person(args: &AgentArgs) -> anyhow::Result<Ears> {
+    let ears = Ears::open_beside_an_agent(!args.no_raw, &ports(args));
+    privileges::drop_unneeded(&Later::Only(BTreeSet::new()))?;
+    Ok(ears)
+}
+
+/// The ports to listen on until a manager says which.
+fn ports(args: &AgentArgs) -> BTreeSet<u16> {
+    match &*args.wol_ports {
+        [] => Settings::DEFAULT_PORTS.into(),
+        given => given.iter().copied().collect(),
+    }
 }
 
 /// The runtime for [`run`]; its threads have the privileges of this one.

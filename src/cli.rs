@@ -8,13 +8,16 @@
 mod authority;
 mod hooks;
 mod installation;
+mod monitor;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-pub use self::{authority::AuthorityArgs, hooks::HookArgs, installation::Installation};
+pub use self::{
+    authority::AuthorityArgs, hooks::HookArgs, installation::Installation, monitor::MonitorArgs,
+};
 use crate::telemetry::LogFormat;
 pub use crate::{check::CheckArgs, explain::ExplainArgs, send::SendArgs};
 
@@ -333,7 +336,14 @@ pub struct ManagerArgs {
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
     /// The Kubernetes node that this agent runs on.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "NODE_NAME",
+        value_name = "NAME",
+        required = false,
+        required_unless_present = "monitor",
+        default_value_if("monitor", "true", "")
+    )]
     pub node_name: String,
     /// Where the managers listen: a name that all their addresses are looked up by, or an address;
     /// several are separated by commas. The agent keeps a session with each manager.
@@ -383,6 +393,9 @@ pub struct AgentArgs {
     /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
     #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
     pub admin_bind: Option<SocketAddr>,
+    /// What makes it an agent to watch.
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
     /// Serve the same by a socket in the file system, which is made here, for kubevirt-wol probe. No
     /// two agents can share one.
     #[arg(long, env = "WOL_HEALTH_SOCKET", value_name = "FILE")]

@@ -11,6 +11,7 @@
 //!          agent::route             which manager each goes to, the same from every node
 //!          agent::managers          a session with every manager that DNS knows
 //!          agent::session           one gRPC session: events out, acknowledgements back
+//!          agent::monitor           or a person instead of managers: what is heard, and its verdict
 //! wire     rpc                      proto/wol/v1/wol.proto <-> our own words in wake, settings
 //! trust    tls                      what both sides have in common
 //!          agent::connect           whom an agent trusts, and agent::credentials how it proves itself
@@ -142,7 +143,12 @@ fn execute(cli: cli::Cli) -> anyhow::Result<()> {
             // Before the runtime exists: capabilities belong to threads, and the runtime's threads
             // inherit what is left.
             let ears = agent::open(&args)?;
-            let runtime = agent::runtime()?;
+            let (runtime, format) = (agent::runtime()?, cli.log_format);
+            if args.monitor.monitor {
+                return serve(runtime, |token| {
+                    agent::monitor::run(args, ears, format, token)
+                });
+            }
             serve(runtime, |token| agent::run(args, ears, token))
         }
         cli::Command::Crd => crd::print(&mut std::io::stdout().lock()),
@@ -177,10 +183,12 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let result = runtime.block_on(async {
+        // First of all: from here on the service may have something to finish.
+        let signals = shutdown::Signals::listen()?;
         let token = CancellationToken::new();
         tokio::select! {
             result = service(token.clone()) => result,
-            result = shutdown::on_signal(token) => result,
+            never = signals.obey(token.clone()) => match never {},
         }
     });
     // Without waiting for its threads: one may be looking up a name, for as long as the resolver

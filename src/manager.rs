@@ -103,7 +103,7 @@ pub async fn run(args: ManagerArgs, token: CancellationToken) -> anyhow::Result<
     let admin = admin::bind(args.admin_bind).await?;
     let config = cluster::config().await?;
     tracing::info!(server = %config.cluster_url, "Kubernetes API");
-    serve(args, cluster::client(config)?, (grpc, admin), token).await
+    Box::pin(serve(args, cluster::client(config)?, (grpc, admin), token)).await
 }
 
 /// As [`run`], with a client that does not retry by itself, and with the listeners for agents and

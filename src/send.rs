@@ -15,24 +15,36 @@ mod plan;
 mod report;
 mod target;
 mod transmit;
+mod wait;
 
 pub use args::{Destination, ParseDestinationError, PasswordText, SendArgs};
 use report::Report;
 pub use target::{ParseTargetError, Target};
+use wait::Wait;
 
 /// Sends what `args` ask for and reports each destination to `out`. Blocks for as long as the
-/// copies take, and for the API server where a virtual machine is named.
+/// copies take, for the API server where a virtual machine is named, and with `--wait` until it runs.
 ///
 /// # Errors
 ///
 /// A [`UsageError`](crate::UsageError) where the options make no sense; else a file cannot be
-/// read, the report cannot be written, or nothing could be sent at all.
+/// read, the report cannot be written, nothing could be sent at all, or what was waited for does not
+/// run.
 pub fn run(args: &SendArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let targets = input::targets(args)?;
+    let patience = wait::patience(args, &targets)?;
     let password = input::password(args)?;
     let interfaces = interfaces::list().context("cannot list this host's network interfaces")?;
     let recipients = lookup::recipients(targets)?;
-    let wanted = !recipients.found.is_empty();
+    // What a manager says from here on, it says of these packets.
+    let wait = match patience {
+        Some(patience) => Some(Wait::begin(wait::keys(args, &recipients), patience)?),
+        None => None,
+    };
+    let (wanted, all_known) = (
+        !recipients.found.is_empty(),
+        recipients.unresolved.is_empty(),
+    );
     let plan = plan::plan(args, recipients, password, &interfaces)?;
     let nowhere = wanted && plan.transmissions.is_empty() && plan.unusable.is_empty();
     let report = if args.dry_run {
@@ -53,6 +65,11 @@ pub fn run(args: &SendArgs, out: &mut impl Write) -> anyhow::Result<()> {
     }
     if report.is_failure() {
         bail!("nothing could be sent");
+    }
+    if let Some(wait) = wait
+        && !(wait.finish(args.json, out)? && all_known)
+    {
+        bail!("not all that was to be woken runs");
     }
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! Owns how the process ends: signals, the tasks that must not end before it, and how long that may
 //! take.
 
-use std::{collections::HashMap, fmt::Display, future::Future, pin::pin, time::Duration};
+use std::{
+    collections::HashMap, convert::Infallible, fmt::Display, future::Future, pin::pin,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::{Id, JoinSet},
+    signal::unix::{Signal, SignalKind, signal},
+    task::{Id, JoinError, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,26 +25,42 @@ pub const WITHIN: Duration = Duration::from_secs(14);
 /// nothing.
 pub const GRACE: Duration = Duration::from_secs(15);
 
-/// Cancels `token` on the first SIGTERM or SIGINT and ends the process on the second.
-///
-/// # Errors
-///
-/// The signal handlers cannot be installed.
-pub async fn on_signal(token: CancellationToken) -> anyhow::Result<()> {
-    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    for first in [true, false] {
+/// SIGTERM and SIGINT, which kill the process no longer from the moment that this exists.
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// Listens for them. To be called within the runtime, before anything begins that must not be
+    /// left unfinished.
+    ///
+    /// # Errors
+    ///
+    /// The signal handlers cannot be installed.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    /// Cancels `token` on the first and ends the process on the second.
+    pub async fn obey(mut self, token: CancellationToken) -> Infallible {
+        self.next().await;
+        tracing::info!("shutting down; a second signal aborts");
+        token.cancel();
+        self.next().await;
+        tracing::warn!("aborted by a second signal");
+        std::process::exit(1);
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        if first {
-            tracing::info!("shutting down; a second signal aborts");
-            token.cancel();
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
     }
-    tracing::warn!("aborted by a second signal");
-    std::process::exit(1);
 }
 
 /// The long-lived tasks of a process. One that ends before shutdown takes the process with it:
@@ -92,9 +111,7 @@ impl Tasks {
                 () = &mut late => return first.and(Err(self.late())),
             };
             let Some(ended) = ended else { return first };
-            let id = ended
-                .as_ref()
-                .map_or_else(|error| error.id(), |(id, _)| *id);
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
             let name = self.names.remove(&id).unwrap_or_default();
             let asked = self.token.is_cancelled();
             let result = match ended {

@@ -21,6 +21,8 @@ scenarios!(
     a_wake_that_waits_for_its_vm_outlives_its_manager,
     every_agent_that_reported_a_wake_learns_how_it_ended,
     a_manager_that_is_frozen_costs_two_seconds_and_starts_nothing_when_it_thaws,
+    a_manager_that_froze_with_a_wake_in_hand_does_not_come_back_to_it,
+    an_agent_that_was_frozen_reports_nothing_that_is_stale,
     a_way_that_falls_silent_costs_less_than_five_seconds,
     a_wake_that_is_too_old_starts_nothing_and_is_told,
     a_wake_heard_while_the_vm_was_on_does_not_start_it_after_its_owner_has_stopped_it,

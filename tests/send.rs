@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[path = "send/monitor.rs"]
+mod monitor;
 #[path = "send/virtual_machines.rs"]
 mod virtual_machines;
 

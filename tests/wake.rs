@@ -51,10 +51,13 @@ scenarios!(
     the_end_of_an_outage_is_told_although_nothing_has_changed,
     a_wake_that_waits_for_the_api_is_started_as_soon_as_it_is_back,
     a_wake_outlives_a_token_that_is_refused_for_a_while,
+    a_server_that_knows_no_rights_yet_refuses_no_wake,
     past_its_cache_ttl_the_manager_waits_to_know_what_it_missed,
     each_config_counts_its_own_cache_ttl,
     an_idle_manager_asks_the_api_for_nothing_but_changes,
     an_odd_vm_does_not_hide_the_others,
     the_original_agents_protocol_wakes_too,
+    who_sends_and_waits_is_told_that_the_vm_runs,
+    who_sends_and_waits_is_told_why_the_vm_does_not_run,
     manager_and_agents_end_when_asked,
 );

@@ -2,6 +2,7 @@
 //! take events out and bring the answers back, each through its [`Outlet`].
 
 mod outlet;
+mod witness;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use super::{
     route::ReplicaId,
 };
 pub use outlet::Outlet;
+pub use witness::Witness;
 
 use crate::{
     dedup::{self, Window},
@@ -40,6 +42,8 @@ const WINDOW_CAPACITY: usize = 32_768;
 pub struct Intake {
     node: String,
     metrics: Metrics,
+    /// Who looks on, instead of a log.
+    witness: Option<Arc<dyn Witness>>,
     state: Mutex<State>,
     /// Something was answered.
     answered: Notify,
@@ -67,10 +71,17 @@ impl Intake {
     /// Makes one with the settings that hold before a manager has spoken.
     #[must_use]
     pub fn new(node: String, metrics: Metrics) -> Self {
+        Self::watched(node, metrics, None)
+    }
+
+    /// The same, and somebody looks on.
+    #[must_use]
+    pub fn watched(node: String, metrics: Metrics, witness: Option<Arc<dyn Witness>>) -> Self {
         let settings = Settings::default();
         Self {
             node,
             metrics,
+            witness,
             state: Mutex::new(State {
                 filters: settings.filters,
                 window: Window::new(settings.dedup_window, WINDOW_CAPACITY),
@@ -121,21 +132,28 @@ impl Intake {
         self.metrics.wakeable_filter.set(bytes);
     }
 
-    /// Takes the payload of a frame or datagram that came by `origin`.
+    /// Takes the payload of a frame or datagram that came by `origin`, just now.
     pub fn hear(&self, payload: &[u8], origin: &Origin, now: Instant) {
+        self.take(payload, origin, now, now);
+    }
+
+    /// As [`hear`](Self::hear), of one that arrived at `heard_at` and was not read before `now`.
+    pub fn take(&self, payload: &[u8], origin: &Origin, heard_at: Instant, now: Instant) {
         let found = match packet::scan(payload) {
             Ok(found) => found,
             Err(rejection) => {
                 tracing::debug!(%origin, reason = rejection.as_str(), "not a magic packet");
-                let carrier = Some(origin.carrier);
-                return self.metrics.invalid(carrier, Invalid::Payload(rejection));
+                let reason = Invalid::Payload(rejection);
+                self.metrics.invalid(Some(origin.carrier), reason);
+                return self.show(Some(origin), &[], Err(reason));
             }
         };
         if found.capped() {
             self.metrics.capped_packets.inc();
         }
-        let verdict = self.admit(found.packets(), origin, now);
+        let verdict = self.admit(found.packets(), origin, (heard_at, now));
         self.metrics.packet(Some(origin.carrier), verdict);
+        self.show(Some(origin), found.packets(), Ok(verdict));
         if verdict != Verdict::Reported {
             tracing::debug!(%origin, ?verdict, "a magic packet that is not reported");
         }
@@ -145,6 +163,18 @@ impl Intake {
     pub fn reject(&self, carrier: Option<Carrier>, reason: Invalid) {
         tracing::debug!(reason = reason.as_str(), "a frame without a payload");
         self.metrics.invalid(carrier, reason);
+        self.show(None, &[], Err(reason));
+    }
+
+    fn show(
+        &self,
+        origin: Option<&Origin>,
+        packets: &[MagicPacket],
+        verdict: Result<Verdict, Invalid>,
+    ) {
+        if let Some(witness) = &self.witness {
+            witness.saw(origin, packets, verdict);
+        }
     }
 
     /// Counts packets that the kernel dropped for a kind of socket.
@@ -152,10 +182,16 @@ impl Intake {
         if packets > 0 {
             self.metrics.kernel_dropped(socket, packets);
             self.lock().losses.dropped += packets;
+            self.witness.iter().for_each(|one| one.missed(packets));
         }
     }
 
-    fn admit(&self, packets: &[MagicPacket], origin: &Origin, now: Instant) -> Verdict {
+    fn admit(
+        &self,
+        packets: &[MagicPacket],
+        origin: &Origin,
+        (heard_at, now): (Instant, Instant),
+    ) -> Verdict {
         let mut state = self.lock();
         let Some(passed) = fingerprint(&state.filters, origin) else {
             return Verdict::Filtered;
@@ -186,11 +222,11 @@ impl Intake {
                 trailing: packet.trailing,
                 origin: origin.clone(),
             };
-            if state.lines.take(now) {
+            if self.witness.is_none() && state.lines.take(now) {
                 self.log(&wake);
             }
             let crowded = state.ring.is_crowded(packet.target);
-            if let Some(dropped) = state.ring.push(wake, key, known, now) {
+            if let Some(dropped) = state.ring.push(wake, key, known, heard_at) {
                 let loss = if crowded {
                     Loss::Crowded
                 } else {

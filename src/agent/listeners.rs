@@ -40,8 +40,23 @@ pub struct Ears {
 impl Ears {
     /// Opens what can be opened.
     pub(super) fn open(raw: bool, ports: &BTreeSet<u16>) -> Self {
+        Self::open_by(raw, ports, open_udp)
+    }
+
+    /// The same, but shares no port: of the sockets that do, each gets a part of the packets.
+    pub(super) fn open_beside_an_agent(raw: bool, ports: &BTreeSet<u16>) -> Self {
+        Self::open_by(raw, ports, |port| {
+            UdpListener::open_alone(port).map_err(|error| ListenError::udp(port, error))
+        })
+    }
+
+    fn open_by(
+        raw: bool,
+        ports: &BTreeSet<u16>,
+        open: impl Fn(u16) -> Result<UdpListener, ListenError>,
+    ) -> Self {
         let raw = raw.then(|| RawListener::open().map_err(ListenError::raw));
-        let udp = ports.iter().map(|port| (*port, open_udp(*port)));
+        let udp = ports.iter().map(|port| (*port, open(*port)));
         Self {
             raw,
             udp: udp.collect(),
@@ -175,13 +190,18 @@ impl Listeners {
                 _ = heart.waiting(retry.tick()) => self.retry_failed(),
             }
         }
+        heart.waiting(self.close()).await;
+    }
+
+    /// Closes every socket once its queue is read.
+    pub(super) async fn close(&self) {
         let mut readers = {
             let mut state = self.lock();
             state.closing = true;
             state.slots.values().for_each(Slot::close);
             std::mem::take(&mut state.readers)
         };
-        while heart.waiting(readers.join_next()).await.is_some() {}
+        while readers.join_next().await.is_some() {}
     }
 
     fn retry_failed(&self) {

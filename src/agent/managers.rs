@@ -132,6 +132,7 @@ mod tests {
     fn managers() -> Managers {
         let args = AgentArgs {
             node_name: "node-1".to_owned(),
+            monitor: crate::cli::MonitorArgs::default(),
             managers: vec!["managers:9090".to_owned()],
             token_file: "/nonexistent/token".into(),
             insecure: true,

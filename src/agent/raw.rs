@@ -4,7 +4,7 @@
 use std::{
     io::{self, IoSliceMut},
     os::fd::{AsRawFd, RawFd},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::{
@@ -14,7 +14,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::{
-    bpf,
+    arrival, bpf,
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
@@ -94,13 +94,14 @@ impl RawListener {
         // Whoever takes over the agent shall hear no more by this socket than the agent does.
         setsockopt(&socket, LockFilter, &1)?;
         setsockopt(&socket, Auxdata, &1)?;
+        arrival::stamp(&socket);
         // Where the kernel is too old for it, such frames are told by their type.
         let _ = setsockopt(&socket, IgnoreOutgoing, &1);
         let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
         Ok(Self {
             socket,
             buffer: vec![0; BUFFER],
-            control: nix::cmsg_space!([u8; AUXDATA_LEN]),
+            control: nix::cmsg_space!([u8; AUXDATA_LEN], libc::timespec),
             interfaces: Interfaces::default(),
         })
     }
@@ -113,6 +114,11 @@ impl RawListener {
             Some(&mut self.control),
             MsgFlags::MSG_DONTWAIT,
         )?;
+        let (mut tag, mut stamp) = (None, None);
+        for control in message.cmsgs().into_iter().flatten() {
+            tag = tag.or_else(|| vlan(&control));
+            stamp = stamp.or_else(|| arrival::stamped(&control));
+        }
         Ok(Received {
             length: message.bytes,
             cut: message.flags.contains(MsgFlags::MSG_TRUNC),
@@ -123,7 +129,8 @@ impl RawListener {
                 .address
                 .and_then(|from| u32::try_from(from.ifindex()).ok())
                 .unwrap_or(0),
-            vlan: message.cmsgs().into_iter().flatten().find_map(|c| vlan(&c)),
+            vlan: tag,
+            stamp,
         })
     }
 }
@@ -134,6 +141,8 @@ struct Received {
     outgoing: bool,
     interface: u32,
     vlan: Option<u16>,
+    /// When it arrived.
+    stamp: Option<SystemTime>,
 }
 
 impl AsRawFd for RawListener {
@@ -172,7 +181,8 @@ impl Listen for RawListener {
             source_port: payload.datagram.map_or(0, |datagram| datagram.source_port),
             length: u32::try_from(received.length).unwrap_or(u32::MAX),
         };
-        intake.hear(payload.bytes, &origin, now);
+        let heard_at = arrival::arrived(received.stamp, now);
+        intake.take(payload.bytes, &origin, heard_at, now);
         Ok(())
     }
 

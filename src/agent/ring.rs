@@ -111,7 +111,13 @@ impl Ring {
     /// full, the oldest leaves it that is not, so that a flood of unknown addresses cannot push out
     /// a real wake; where all are, an unknown one is not even taken. Of too many for one target the
     /// oldest leaves.
-    pub fn push(&mut self, wake: Wake, key: Key, known: bool, now: Instant) -> Option<Settled> {
+    pub fn push(
+        &mut self,
+        wake: Wake,
+        key: Key,
+        known: bool,
+        heard_at: Instant,
+    ) -> Option<Settled> {
         let mut dropped = self.make_room_for(wake.target);
         if self.entries.len() >= self.capacity {
             let stranger = self.entries.iter().find(|(_, entry)| !entry.known);
@@ -127,7 +133,7 @@ impl Ring {
         let mut entry = Entry {
             seq,
             key,
-            heard_at: now,
+            heard_at,
             place: Place::Homeless,
             asked: Vec::new(),
             passed: Vec::new(),
@@ -137,7 +143,7 @@ impl Ring {
             wake,
         };
         entry.route(&self.routes, &mut self.queues);
-        entry.queued_at = Some(now);
+        entry.queued_at = Some(heard_at);
         self.targets.insert((entry.wake.target, seq));
         self.entries.insert(seq, entry);
         dropped
@@ -358,6 +364,8 @@ impl Ring {
     }
 }
 
+#[cfg(test)]
+mod crowds;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use nix::{
@@ -18,6 +18,7 @@ use nix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
+    arrival,
     intake::Intake,
     interfaces::Interfaces,
     listen::{BUFFER, Listen, RECEIVE_QUEUE},
@@ -53,17 +54,26 @@ pub(super) struct UdpListener {
 }
 
 impl UdpListener {
-    /// Opens the port.
+    /// Opens the port, which the next agent can open, too.
     pub(super) fn open(port: u16) -> io::Result<Self> {
+        Self::open_as(port, true)
+    }
+
+    /// Opens the port unless somebody has it, and shares it with nobody.
+    pub(super) fn open_alone(port: u16) -> io::Result<Self> {
+        Self::open_as(port, false)
+    }
+
+    fn open_as(port: u16, shared: bool) -> io::Result<Self> {
         // A node without IPv6 has no such sockets, or no such address.
-        let socket = match bind(port, Domain::IPV6) {
-            Err(error) if lacks_ipv6(&error) => bind(port, Domain::IPV4)?,
+        let socket = match bind(port, Domain::IPV6, shared) {
+            Err(error) if lacks_ipv6(&error) => bind(port, Domain::IPV4, shared)?,
             result => result?,
         };
         Ok(Self {
             socket,
             buffer: vec![0; BUFFER],
-            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
+            control: nix::cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo, libc::timespec),
             interfaces: Interfaces::default(),
             dropped: 0,
         })
@@ -82,6 +92,7 @@ impl UdpListener {
             length: message.bytes,
             sender: message.address.as_ref().and_then(socket_address),
             interface: None,
+            stamp: None,
         };
         for control in message.cmsgs().into_iter().flatten() {
             match control {
@@ -91,7 +102,7 @@ impl UdpListener {
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
                     received.interface = u32::try_from(info.ipi_ifindex).ok();
                 }
-                _ => {}
+                other => received.stamp = arrival::stamped(&other).or(received.stamp),
             }
         }
         Ok(received)
@@ -102,6 +113,8 @@ struct Received {
     length: usize,
     sender: Option<SocketAddr>,
     interface: Option<u32>,
+    /// When it arrived.
+    stamp: Option<SystemTime>,
 }
 
 impl AsRawFd for UdpListener {
@@ -126,7 +139,8 @@ impl Listen for UdpListener {
             source_port: received.sender.map_or(0, |sender| sender.port()),
             length: u32::try_from(received.length).unwrap_or(u32::MAX),
         };
-        intake.hear(&self.buffer[..received.length], &origin, now);
+        let heard_at = arrival::arrived(received.stamp, now);
+        intake.take(&self.buffer[..received.length], &origin, heard_at, now);
         Ok(())
     }
 
@@ -154,7 +168,7 @@ impl Listen for UdpListener {
     }
 }
 
-fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
+fn bind(port: u16, domain: Domain, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         domain,
         Type::DGRAM.nonblocking().cloexec(),
@@ -168,9 +182,10 @@ fn bind(port: u16, domain: Domain) -> io::Result<Socket> {
         setsockopt(&socket, Ipv4PacketInfo, &true)?;
         Ipv4Addr::UNSPECIFIED.into()
     };
+    arrival::stamp(&socket);
     // For the next agent of this node, which opens the port before this one ends. The other such
     // option would let any process take the unicast packets.
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     // The kernel grants what it is configured to, and that has to do.
     let _ = socket.set_recv_buffer_size(RECEIVE_QUEUE);
     socket.bind(&SocketAddr::new(address, port).into())?;

@@ -243,9 +243,9 @@ impl Sessions {
         let membership = Membership {
             sessions: self.clone(),
             ticket: agent.ticket,
-            id: id.clone(),
+            id,
         };
-        roll.change(&id, |all| all.push(agent));
+        roll.change(&membership.id, |all| all.push(agent));
         self.tell(&roll);
         membership
     }

@@ -9,8 +9,10 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, value_parser};
 use ipnet::IpNet;
+use k8s_openapi::jiff::SignedDuration;
 
-use super::Target;
+use super::{Target, target};
+use crate::kubevirt::VmKey;
 
 /// Options of `kubevirt-wol send`.
 #[derive(Debug, Clone, Args)]
@@ -97,6 +99,31 @@ pub struct SendArgs {
     /// Print what would be sent, with the bytes (and so the password); send nothing.
     #[arg(long, env = "WOL_SEND_DRY_RUN", visible_alias = "hex")]
     pub dry_run: bool,
+    /// Wait, once everything is sent, until the virtual machines that are targets run, and this one;
+    /// tell what the managers say of them meanwhile, and exit with 1 where one does not run, with the
+    /// reason. Needs the rights to get virtualmachines and to list events in their namespaces.
+    #[arg(
+        long,
+        env = "WOL_SEND_WAIT",
+        value_name = "NAMESPACE/NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        conflicts_with = "dry_run",
+        value_parser = target::vm
+    )]
+    #[allow(
+        clippy::option_option,
+        reason = "how clap has an option with or without a value"
+    )]
+    pub wait: Option<Option<VmKey>>,
+    /// With --wait: how long.
+    #[arg(
+        long,
+        env = "WOL_SEND_WAIT_TIMEOUT",
+        default_value = "60s",
+        value_name = "TIME"
+    )]
+    pub wait_timeout: SignedDuration,
     /// Print the results as JSON.
     #[arg(long, env = "WOL_SEND_JSON")]
     pub json: bool,

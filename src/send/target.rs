@@ -58,6 +58,15 @@ impl FromStr for Target {
     }
 }
 
+/// Reads `NAMESPACE/NAME`, or `vm/NAMESPACE/NAME`.
+pub(super) fn vm(text: &str) -> Result<VmKey, ParseTargetError> {
+    let bare = text.strip_prefix(VM).filter(|rest| rest.contains('/'));
+    match format!("{VM}{}", bare.unwrap_or(text)).parse()? {
+        Target::Vm(key) => Ok(key),
+        Target::Mac(_) => Err(ParseTargetError::Syntax(text.to_owned())),
+    }
+}
+
 /// Whether this can be a namespace.
 fn is_label(text: &str) -> bool {
     (1..=MAX_LABEL).contains(&text.len()) && is_part(text)

@@ -51,6 +51,7 @@ impl Drop for Agent {
 pub fn args(manager: SocketAddr, ports: &[u16]) -> AgentArgs {
     AgentArgs {
         node_name: "node-1".to_owned(),
+        monitor: kubevirt_wol::cli::MonitorArgs::default(),
         managers: vec![manager.to_string()],
         token_file: "/nonexistent/token".into(),
         insecure: true,

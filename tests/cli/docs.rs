@@ -16,12 +16,19 @@ use super::pages::{pages, pipelines, prose, root};
 const JUSTFILE: &str = include_str!("../../justfile");
 
 /// Programs whose commands are only looked at by people, or by tests of their own.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 14] = [
     "bash",
+    "buildah",
+    "cd",
+    "curl",
+    "docker",
+    "export",
     "firewall-cmd",
+    "git",
     "grep",
     "helm",
     "nft",
+    "podman",
     "sed",
     "tcpdump",
 ];

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
@@ -12,7 +13,7 @@ use crate::common::{
     cluster::Cluster,
     kubectl::Kubectl,
     kubevirt::vm::vm,
-    pages::{Pipeline, pages, pipelines},
+    pages::{Pipeline, pages, pipelines, root},
 };
 
 /// Nothing happens there in a cluster without kubelet, controllers and metrics: only that kubectl
@@ -20,8 +21,8 @@ use crate::common::{
 const UNDERSTOOD: [&str; 5] = ["exec", "logs", "port-forward", "rollout", "top"];
 /// What is not installed where KubeVirt is simulated.
 const ABSENT: [&str; 3] = ["certificate", "kubevirt", "kubevirt,pods"];
-const CHANGES: [&str; 8] = [
-    "apply", "create", "delete", "edit", "expose", "patch", "scale", "set",
+const CHANGES: [&str; 10] = [
+    "annotate", "apply", "create", "delete", "edit", "expose", "label", "patch", "scale", "set",
 ];
 
 /// What the pages speak of and the manifests do not have: what the programs make, and what is there
@@ -105,6 +106,9 @@ fn fault(kubectl: &Kubectl, cluster: &Cluster, pipeline: &Pipeline) -> Option<St
             let output = Command::new(cluster.program()).arg("crd").output().unwrap();
             input = String::from_utf8(output.stdout).unwrap();
         }
+        if let ("sed", Some(file)) = (&**program, words.last()) {
+            input = fs::read_to_string(root().join(file)).unwrap_or_default();
+        }
         let finds = |word: &String| input.lines().any(|line| line.contains(word));
         if program == "grep" && !input.is_empty() && !words.last().is_some_and(finds) {
             return Some(format!("{}: nothing is found", pipeline.concat().join(" ")));
@@ -129,8 +133,8 @@ fn fault(kubectl: &Kubectl, cluster: &Cluster, pipeline: &Pipeline) -> Option<St
             "diff" => said.contains("error"),
             // The manifests give every right that the pages ask about.
             "auth" => !succeeded || said.lines().any(|line| line == "no"),
-            // What the page makes, and takes away later.
-            "expose" => !succeeded && !said.contains("AlreadyExists"),
+            // The page makes it before it is spoken of.
+            "create" | "expose" => !succeeded && !said.contains("AlreadyExists"),
             _ => !succeeded,
         };
         if wrong {

@@ -476,15 +476,20 @@ impl explore::World for World {
 fn told(what: &str, explored: Explored) {
     let Explored { states, steps } = explored;
     eprintln!("{what}: {states} states by {steps} steps");
-    assert!(states > 5_000, "the search went nowhere: {states} states");
+    assert!(states > 2_000, "the search went nowhere: {states} states");
 }
 
 #[test]
 fn in_every_order_of_what_happens_to_one_vm_each_report_is_settled_once_and_nothing_starts_late() {
-    for power in [Power::Off, Power::Stopping] {
-        let world = World::new(limits(), &[power], 2);
-        told(&format!("{power:?}"), explore(world, 5));
-    }
+    let world = World::new(limits(), &[Power::Off], 2);
+    told("one that was off", explore(world, 5));
+}
+
+#[test]
+fn in_every_order_of_what_happens_to_a_vm_that_was_stopping_none_is_lost_and_none_starts_early() {
+    let mut world = World::new(limits(), &[Power::Stopping], 2);
+    world.take(Step::Wake(0, 0));
+    told("one that was stopping", explore(world, 4));
 }
 
 #[test]
@@ -498,5 +503,5 @@ fn in_every_order_of_what_happens_to_two_vms_that_compete_each_has_its_turn() {
     let mut world = World::new(limits, &[Power::Off; 2], 2);
     world.take(Step::Wake(0, 0));
     world.take(Step::Wake(1, 0));
-    told("two", explore(world, 4));
+    told("two that compete", explore(world, 4));
 }

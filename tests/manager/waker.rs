@@ -1,5 +1,7 @@
 //! Between the sessions and KubeVirt: which wakes become a call, and which do not.
 
+mod stillness;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -279,31 +281,6 @@ async fn a_waiting_wake_is_not_started_on_the_word_of_an_expired_directory() {
     assert!(bed.starts().is_empty());
     bed.in_contact();
     tokio::time::sleep(SECOND / 4).await;
-    assert_eq!(bed.starts(), [START]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_manager_that_stood_still_starts_nothing_on_what_it_knew_before() {
-    let mut bed = Bed::new();
-    bed.listed.open();
-    bed.in_contact();
-    bed.brings(machine(Power::Stopping, "1"));
-    bed.front.report(bed.report());
-    assert!(matches!(bed.answer().await, Answer::Deferred(..)));
-    tokio::time::advance(7 * SECOND).await;
-    // Since this was so, another manager may have started it, and its owner stopped it again.
-    bed.brings(machine(Power::Off, "2"));
-    tokio::time::sleep(SECOND).await;
-    assert!(bed.starts().is_empty());
-    assert!(matches!(bed.answer().await, Answer::Deferred(..)));
-    bed.front.report(bed.report());
-    let Answer::Deferred(_, why) = bed.answer().await else {
-        panic!("answered before it knows");
-    };
-    assert!(why.contains("stood still"), "{why}");
-    tokio::time::sleep(3 * SECOND).await;
-    bed.front.report(bed.report());
-    tokio::time::sleep(SECOND).await;
     assert_eq!(bed.starts(), [START]);
 }
 

@@ -12,7 +12,7 @@ use crate::common::{
     cluster::{Cluster, send},
     kubevirt::Fault,
     line::Line,
-    process::{free_tcp, free_udp},
+    process::{Process, free_tcp, free_udp},
 };
 
 /// Longer than a wake takes: what has not happened by then does not happen.
@@ -22,6 +22,19 @@ const A_WHILE: Duration = Duration::from_secs(2);
 async fn started_once(c: &Cluster) {
     c.kubevirt.wait_for_status(NS, NAME, "Running").await;
     assert_eq!(c.kubevirt.boots(NS, NAME), 1);
+}
+
+/// Has a process stand still, and waits until it does.
+async fn freeze(process: &Process) {
+    process.signal(Signal::SIGSTOP);
+    let path = format!("/proc/{}/stat", process.pid());
+    eventually("it stands still", async || {
+        let stat = std::fs::read_to_string(&path).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    })
+    .await;
+    // Its threads stop one by one.
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 pub(crate) async fn a_manager_killed_before_it_starts_the_vm_costs_no_wake(c: &Cluster) {
@@ -45,8 +58,12 @@ pub(crate) async fn a_manager_killed_after_its_start_and_before_its_answer_costs
     let World { home, other, agent } = world(c).await;
     // Nothing shows that the start was taken but the request that KubeVirt has noted.
     c.kubevirt.stop_controller(true);
-    c.kubevirt.fault(Some(Fault::Swallow));
+    c.kubevirt.delay(Duration::from_secs(1));
     agent.hears(MAC);
+    waits(&home).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Its call is on its way, and it will not hear of the answer.
+    freeze(&home.process).await;
     let asked = |vm: &serde_json::Value| {
         let requests = vm["status"]["stateChangeRequests"].as_array();
         requests.is_some_and(|requests| !requests.is_empty())
@@ -57,7 +74,7 @@ pub(crate) async fn a_manager_killed_after_its_start_and_before_its_answer_costs
         wakes(&other, "already-on") > 0.5
     })
     .await;
-    c.kubevirt.fault(None);
+    c.kubevirt.delay(Duration::ZERO);
     c.kubevirt.stop_controller(false);
     // It looks at the VM again.
     c.kubevirt.release(NS, NAME);
@@ -87,7 +104,7 @@ pub(crate) async fn a_manager_that_is_frozen_costs_two_seconds_and_starts_nothin
     c: &Cluster,
 ) {
     let World { home, other, agent } = world(c).await;
-    home.process.signal(Signal::SIGSTOP);
+    freeze(&home.process).await;
     let sent = Instant::now();
     agent.hears(MAC);
     eventually("the other one starts it", async || calls(&other) > 0.5).await;
@@ -112,6 +129,53 @@ pub(crate) async fn a_manager_that_is_frozen_costs_two_seconds_and_starts_nothin
     agent.hears(MAC);
     c.kubevirt.wait_for_status(NS, NAME, "Running").await;
     assert_eq!(c.kubevirt.boots(NS, NAME), 2);
+}
+
+pub(crate) async fn a_manager_that_froze_with_a_wake_in_hand_does_not_come_back_to_it(c: &Cluster) {
+    let World { home, other, agent } = world(c).await;
+    agent.hears(MAC);
+    started_once(c).await;
+    keep_stopping(c).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    agent.hears(MAC);
+    waits(&home).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    freeze(&home.process).await;
+    // It was deferred, so that only the end of the session tells the agent.
+    waits(&other).await;
+    c.kubevirt.release(NS, NAME);
+    c.kubevirt.wait_for_status(NS, NAME, "Running").await;
+    c.kubevirt.stop(NS, NAME).await;
+    c.kubevirt.wait_for_status(NS, NAME, "Stopped").await;
+    home.process.signal(Signal::SIGCONT);
+    connected(&home).await;
+    tokio::time::sleep(A_WHILE * 2).await;
+    assert_eq!(c.kubevirt.boots(NS, NAME), 2, "its owner has stopped it");
+}
+
+pub(crate) async fn an_agent_that_was_frozen_reports_nothing_that_is_stale(c: &Cluster) {
+    cluster(c).await;
+    let managers = managers(c, &["--event-ttl", "3s"]).await;
+    let agent = c.agent_of("node-1", &managers, free_udp());
+    for manager in &managers {
+        connected(manager).await;
+    }
+    freeze(&agent.process).await;
+    agent.hears(MAC);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    agent.process.signal(Signal::SIGCONT);
+    agent
+        .process
+        .wait_for("it heard the packet", A_WHILE, |line| {
+            line.field("mac") == MAC
+        });
+    tokio::time::sleep(A_WHILE).await;
+    assert!(
+        c.kubevirt.codes(NS, NAME).is_empty(),
+        "it waited in the socket"
+    );
+    agent.hears(MAC);
+    started_once(c).await;
 }
 
 pub(crate) async fn a_way_that_falls_silent_costs_less_than_five_seconds(c: &Cluster) {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{A_WHILE, MAC, NS, OTHER, ready, starts, wakes_soon};
 use crate::common::{
-    apiserver::{Fault, Request, WatchEnd, When},
+    apiserver::{Failure, Fault, Request, WatchEnd, When},
     cluster::{Cluster, Manager, SOON, eventually},
     kubevirt::vm::vm,
     process::Line,
@@ -133,6 +133,36 @@ pub(crate) async fn past_its_cache_ttl_the_manager_waits_to_know_what_it_missed(
     manager.process.wait_for("the end is told", SOON, |line| {
         line.message().contains("every WolConfig counts again")
     });
+}
+
+pub(crate) async fn a_server_that_knows_no_rights_yet_refuses_no_wake(c: &Cluster) {
+    // The real one is killed for that in tests/wake/restarts.rs.
+    let Some(server) = c.server() else { return };
+    let (manager, agent) = ready(c).await;
+    c.kubevirt.add(&vm(NS, "desktop").mac(MAC)).await;
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    c.cut_off(true);
+    agent.hears(MAC);
+    let opened = r#"kubevirt_wol_events_total{verdict="opened"}"#;
+    reaches(&manager, opened, 2.0).await;
+    let of_manager = |request: &http::request::Parts| {
+        let agent = request.headers.get(http::header::USER_AGENT);
+        agent.is_some_and(|name| name.as_bytes().starts_with(b"kubevirt-wol/"))
+    };
+    let nothing = json!({});
+    let forbidden = Failure::new(403, "Forbidden", "no RBAC policy matched", nothing);
+    let fault = Fault::Answer(forbidden);
+    let fault = server.faults().add(When::matching(of_manager), fault);
+    c.cut_off(false);
+    let refused = r#"kubevirt_wol_api_requests_total{verb="put",answer="forbidden"}"#;
+    eventually("a call is refused", async || {
+        manager.metric(refused) > 0.5 && manager.metric(FAILED) > 0.5
+    })
+    .await;
+    server.faults().remove(fault);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    assert_eq!(c.kubevirt.codes(NS, "desktop"), [202]);
 }
 
 pub(crate) async fn each_config_counts_its_own_cache_ttl(c: &Cluster) {

@@ -110,6 +110,8 @@ async fn an_api_server_that_dies_and_comes_back_costs_no_wake() {
     let world = World { cluster, api };
     packets_heard_meanwhile_start_their_vms_once(&world).await;
     println!("packets heard meanwhile start their VMs once: ok");
+    calls_that_it_dies_on_are_made_once_in_the_end(&world).await;
+    println!("calls that it dies on are made once in the end: ok");
     a_manager_restarted_meanwhile_is_told_by_the_agent(&world).await;
     println!("a manager restarted meanwhile is told by the agent: ok");
     changes_right_after_are_seen(&world).await;
@@ -134,6 +136,26 @@ async fn packets_heard_meanwhile_start_their_vms_once(w: &World) {
     w.back();
     w.started_once(0..VMS).await;
     leads_and_tells_again(w, &manager).await;
+}
+
+async fn calls_that_it_dies_on_are_made_once_in_the_end(w: &World) {
+    let (manager, agent) = w.ready().await;
+    let calls = |number: f64| {
+        let under_way = "kubevirt_wol_api_calls_under_way";
+        (manager.metric(under_way) - number).abs() < 0.5
+    };
+    // Killed before virt-api has acted on them, or after, as it comes.
+    w.cluster.kubevirt.delay(Duration::from_millis(300));
+    for n in 0..VMS {
+        agent.hears(&mac(n));
+    }
+    eventually("every call is under way", async || calls(5.0)).await;
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..400))).await;
+    w.api.kill();
+    eventually("no call is under way", async || calls(0.0)).await;
+    w.cluster.kubevirt.delay(Duration::ZERO);
+    w.back();
+    w.started_once(0..VMS).await;
 }
 
 /// The Lease is held and renewed, and what changes comes to the status.

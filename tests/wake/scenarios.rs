@@ -5,6 +5,7 @@ mod changes;
 mod configs;
 mod events;
 mod outages;
+mod send_and_wait;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(crate) use changes::*;
 pub(crate) use configs::*;
 pub(crate) use events::*;
 pub(crate) use outages::*;
+pub(crate) use send_and_wait::*;
 
 const NS: &str = "home";
 const MAC: &str = "52:54:00:00:00:01";

@@ -54,15 +54,18 @@ fn troubles() -> Vec<Trouble> {
             ..trouble("429", Fault::too_many_requests(2), "throttled")
         },
         trouble("garbage in place of a list", text("<html>"), "other"),
-        watches(trouble("garbage in a watch", text("<html>\n"), "other")),
         watches(trouble(
             "a watch that ends at once",
             text(""),
             "unavailable",
         )),
-        // Each is followed by a list, which succeeds.
+        // Each of these is followed by a list, which succeeds.
         Trouble {
-            asked: 40,
+            asked: 20,
+            ..watches(trouble("garbage in a watch", text("<html>\n"), "other"))
+        },
+        Trouble {
+            asked: 20,
             ..watches(trouble(
                 "410 for a watch",
                 answer(410, "Expired"),

@@ -216,7 +216,7 @@ impl World {
             .filter(|seq| !self.ring.entries.contains_key(seq));
         let left: Vec<u64> = left.copied().collect();
         let keys: Vec<Key> = left.iter().map(|seq| key(self.heard[seq].target)).collect();
-        let told: Vec<Key> = stale.iter().map(|settled| settled.key.clone()).collect();
+        let told: Vec<Key> = stale.iter().map(|settled| settled.key).collect();
         assert_eq!(told, keys, "each that leaves is told");
         for seq in left {
             let heard = self.heard.get_mut(&seq).unwrap();

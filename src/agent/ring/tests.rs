@@ -6,9 +6,9 @@ use crate::wake::Outcome;
 pub(super) const TTL: Duration = Duration::from_secs(30);
 
 /// The only replica.
-const A: &str = "manager-a";
+pub(super) const A: &str = "manager-a";
 
-fn ring() -> Ring {
+pub(super) fn ring() -> Ring {
     let mut ring = Ring::new(TTL);
     ring.replica_came(A.into());
     ring
@@ -50,13 +50,13 @@ pub(super) fn key(n: usize) -> Key {
     (mac(n), Trailing::default(), 1)
 }
 
-fn push(ring: &mut Ring, n: usize, now: Instant) -> Option<Settled> {
+pub(super) fn push(ring: &mut Ring, n: usize, now: Instant) -> Option<Settled> {
     let known = ring.knows(mac(n));
     ring.push(wake(n, Carrier::Udp), key(n), known, now)
 }
 
 /// The number and the age, in seconds, of all that is due.
-fn send_all(ring: &mut Ring, now: Instant) -> Vec<(u64, u64)> {
+pub(super) fn send_all(ring: &mut Ring, now: Instant) -> Vec<(u64, u64)> {
     std::iter::from_fn(|| {
         ring.next_unsent(A, now)
             .map(|due| (due.seq, due.age.as_secs()))
@@ -324,64 +324,6 @@ fn a_flood_does_not_push_out_what_is_known_to_be_wakeable() {
     let kept = |n| ring.entries.values().any(|entry| entry.key == key(n));
     assert!(kept(1) && kept(2) && kept(3));
     assert_eq!(ring.len(), CAPACITY);
-}
-
-/// Pushes a wake for target 1 that differs from all others by what follows the address.
-fn try_password(ring: &mut Ring, n: usize, now: Instant) -> Option<Settled> {
-    let [.., a, b] = n.to_be_bytes();
-    let trailing = Trailing::cut(&[0, 0, 0, 0, a, b]);
-    let wake = Wake {
-        trailing,
-        ..wake(1, Carrier::Udp)
-    };
-    ring.push(wake, (mac(1), trailing, 1), true, now)
-}
-
-#[test]
-fn ever_new_passwords_for_one_target_leave_room_for_the_others() {
-    let (mut ring, t0) = (ring(), Instant::now());
-    push(&mut ring, 2, t0);
-    for n in 0..PER_TARGET {
-        assert_eq!(try_password(&mut ring, n, t0), None);
-    }
-    assert!(ring.is_crowded(mac(1)) && !ring.is_crowded(mac(2)));
-    for n in PER_TARGET..5 * CAPACITY {
-        let left = try_password(&mut ring, n, t0).expect("one has to leave");
-        assert!(left.retry && left.key.0 == mac(1));
-    }
-    assert_eq!(ring.len(), PER_TARGET + 1);
-    push(&mut ring, 3, t0);
-    assert_eq!(ring.len(), PER_TARGET + 2);
-    let sent = send_all(&mut ring, t0);
-    assert_eq!(sent.len(), PER_TARGET + 2, "and each of them is sent");
-}
-
-#[test]
-fn of_too_many_for_one_target_those_leave_first_that_a_manager_has_in_its_hands() {
-    let (mut ring, t0) = (ring(), Instant::now());
-    try_password(&mut ring, 0, t0);
-    try_password(&mut ring, 1, t0);
-    send_all(&mut ring, t0);
-    ring.acked(&A.into(), 1, &deferred(seconds(300)), t0);
-    for n in 2..PER_TARGET {
-        try_password(&mut ring, n, t0);
-    }
-    let seq = |left: Option<Settled>| {
-        let key = left.expect("one has to leave").key;
-        usize::from(key.1.as_bytes()[5])
-    };
-    assert_eq!(
-        seq(try_password(&mut ring, PER_TARGET, t0)),
-        1,
-        "it was sent"
-    );
-    assert_eq!(
-        seq(try_password(&mut ring, PER_TARGET + 1, t0)),
-        2,
-        "the oldest that waits"
-    );
-    let is_kept = ring.entries.contains_key(&1);
-    assert!(is_kept, "what was deferred");
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub(super) async fn follow<K, F>(
                     let success = !matches!(event, Event::Init | Event::InitApply(_));
                     if success {
                         absence.ends();
+                    }
+                    if is_of_a_watch(&event) {
                         retry.recover(what);
                     }
                     take(News::Event(event));
@@ -130,6 +132,12 @@ pub(super) async fn follow<K, F>(
             }
         }
     }
+}
+
+/// Whether an event ends a series of failures. A list does not: where the watch after it fails each
+/// time, so that there is one list after the other, the pauses between them have to grow.
+fn is_of_a_watch<K>(event: &Event<K>) -> bool {
+    matches!(event, Event::Apply(_) | Event::Delete(_))
 }
 
 /// The next word of a watcher. Where it had failed, a watch that holds is the end of it, although
