@@ -15,6 +15,7 @@ mod faults {
     pub(crate) mod heard;
     pub(crate) mod judge;
     pub(crate) mod plan;
+    pub(crate) mod pulse;
     pub(crate) mod record;
     pub(crate) mod seeds;
     pub(crate) mod strike;

@@ -7,13 +7,21 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kubevirt_wol::packet::MagicPacket;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
-    plan::{BYSTANDERS, Plan, SCALE, Who, mac, replica},
+    plan::{BYSTANDERS, Plan, Who, mac, pace, replica},
+    pulse::Pids,
     record::{Life, Record, What},
     wires::{Lan, Wire},
 };
@@ -35,6 +43,20 @@ pub(crate) fn name(vm: usize) -> String {
     format!("vm-{vm}")
 }
 
+async fn cluster(vms: usize) -> Cluster {
+    let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
+    cluster.install_crd().await;
+    cluster.namespace(HOME).await;
+    cluster
+        .config("default", json!({"discoveryMode": "All"}))
+        .await;
+    for one in 0..vms {
+        let vm = vm(HOME, &name(one)).mac(&mac(one).to_string());
+        cluster.kubevirt.add(&vm.run_strategy(strategy(one))).await;
+    }
+    cluster
+}
+
 /// What a VM's owner asked for; a third of them each.
 pub(crate) fn strategy(vm: usize) -> RunStrategy {
     match vm % 3 {
@@ -52,6 +74,8 @@ pub(crate) struct Seat {
     pub(crate) old: Vec<Process>,
     /// It has been started and has not said yet that it is ready.
     pub(crate) awaited: bool,
+    /// Ends when a manager is.
+    pub(crate) ready: JoinSet<()>,
     /// It was asked to end, then.
     pub(crate) asked: Option<std::time::Instant>,
     /// It is to be started again once it has ended.
@@ -82,32 +106,30 @@ pub(crate) struct Agent {
 pub(crate) struct Bed {
     pub(crate) agents: Vec<Agent>,
     pub(crate) managers: Vec<Manager>,
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) lan: Option<Lan>,
     pub(crate) plan: Plan,
+    pub(crate) pids: Pids,
     record: Arc<Mutex<Record>>,
     sabotage: Option<&'static str>,
 }
 
 impl Bed {
-    /// Makes everything and waits until every agent can wake by every manager.
-    pub(crate) async fn new(plan: Plan, sabotage: Option<&'static str>) -> Self {
-        let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
-        cluster.install_crd().await;
-        cluster.namespace(HOME).await;
-        cluster
-            .config("default", json!({"discoveryMode": "All"}))
-            .await;
-        for one in 0..plan.vms + BYSTANDERS {
-            let vm = vm(HOME, &name(one)).mac(&mac(one).to_string());
-            cluster.kubevirt.add(&vm.run_strategy(strategy(one))).await;
-        }
+    /// Makes everything. The API server and KubeVirt run on `runtime`, so that what they have to do
+    /// keeps no packet waiting.
+    pub(crate) async fn new(
+        plan: Plan,
+        sabotage: Option<&'static str>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Self {
+        let cluster = runtime.spawn(cluster(plan.vms + BYSTANDERS)).await;
         let mut bed = Self {
             agents: Vec::new(),
             managers: Vec::new(),
             lan: plan.namespaces.then(Lan::new),
-            cluster,
+            cluster: Arc::new(cluster.expect("the cluster is made")),
             plan,
+            pids: Pids::default(),
             record: Arc::default(),
             sabotage,
         };
@@ -170,8 +192,13 @@ impl Bed {
             Who::Agent(one) => (self.agents[one].node.clone(), self.agent_command(one)),
         };
         let process = Process::spawn_command(&name, command);
+        lock(&self.pids).push(process.pid());
+        let mut ready = JoinSet::new();
+        if let Who::Manager(one) = who {
+            ready.spawn(is_ready(self.managers[one].admin));
+        }
         let seat = self.seat_mut(who);
-        seat.process = Some(process);
+        (seat.process, seat.ready) = (Some(process), ready);
         (seat.awaited, seat.asked, seat.again) = (true, None, false);
         self.record().add(What::Life(who, Life::Spawned));
     }
@@ -184,8 +211,8 @@ impl Bed {
         command.args(["--replica-id", &replica(one)]);
         command.args(["--grpc-bind", &manager.grpc.to_string()]);
         command.args(["--admin-bind", &manager.admin.to_string()]);
-        let patience = self.plan.patience * SCALE;
-        command.args(["--wake-deadline", &format!("{}s", patience.as_secs())]);
+        let patience = self.plan.patience.as_secs_f64() * f64::from(pace());
+        command.args(["--wake-deadline", &format!("{patience:.0}s")]);
         if self.plan.rotation {
             command.args(["--ca-lifetime", "180s", "--ca-publish-wait", "10s"]);
             command.args(["--leaf-lifetime", "40s"]);
@@ -214,7 +241,7 @@ impl Bed {
     }
 
     fn hooks(&self, command: &mut Command) {
-        command.args(["--time-scale", &SCALE.to_string()]);
+        command.args(["--time-scale", &pace().to_string()]);
         if let Some(mechanism) = self.sabotage {
             command.args(["--sabotage", mechanism]);
         }
@@ -286,7 +313,36 @@ impl Bed {
         }
     }
 
-    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For what keeps its own record.
+    pub(crate) fn shared_record(&self) -> Arc<Mutex<Record>> {
+        self.record.clone()
     }
+
+    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+}
+
+/// What several tasks change, none of which leaves it half changed.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks a manager until it is ready.
+async fn is_ready(admin: SocketAddr) {
+    loop {
+        let asked = timeout(Duration::from_millis(500), ask(admin)).await;
+        if asked.is_ok_and(|answer| answer.is_ok_and(|text| text.starts_with("HTTP/1.0 200"))) {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn ask(admin: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin).await?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
 }

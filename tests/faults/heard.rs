@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    plan::{Plan, TTL, Who},
+    plan::{Plan, Who, paced, ttl},
     record::{Life, Line, Record, Spans, What},
 };
 
@@ -14,7 +14,7 @@ const READ_WITHIN: Duration = Duration::from_millis(60);
 const LISTENS_WITHIN: Duration = Duration::from_millis(500);
 /// Within this time of a way to a manager being there a session is there, too, and the wake is taken:
 /// a pause of half a second, a handshake, and a machine that has much to do.
-pub(crate) const SESSION_WITHIN: Duration = Duration::from_millis(1_300);
+const SESSION_WITHIN: u64 = 1_300;
 
 /// One agent and one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Ways {
             pairs,
             whole,
             ends: (0..plan.agents).map(|one| ends(record, one)).collect(),
-            patience: plan.patience.max(TTL),
+            patience: plan.patience.max(ttl()),
         }
     }
 
@@ -142,7 +142,7 @@ impl Ways {
         if !self.survives(hearing) {
             return Err(Exclusion::NoSurvivor);
         }
-        if self.reaches(hearing) >= SESSION_WITHIN {
+        if self.reaches(hearing) >= paced(SESSION_WITHIN) {
             Ok(())
         } else {
             Err(Exclusion::NoManager)
@@ -159,7 +159,7 @@ impl Ways {
         let sound = self.managers_ailing.iter();
         let calm = || sound.clone().all(|sound| sound.covers(hearing.at, until));
         let reached = self.pairs[hearing.agent].iter().any(|pair| {
-            let before = at.checked_sub(SESSION_WITHIN).unwrap_or(*at);
+            let before = at.checked_sub(paced(SESSION_WITHIN)).unwrap_or(*at);
             pair.covers(before, *at)
         });
         *life == Life::Asked && reached && calm()
@@ -168,7 +168,7 @@ impl Ways {
     /// The longest time in which the agent could reach one manager, before the wake was stale.
     fn reaches(&self, hearing: &Hearing) -> Duration {
         let pairs = self.pairs[hearing.agent].iter();
-        let times = pairs.map(|pair| pair.longest(hearing.at, hearing.at + TTL));
+        let times = pairs.map(|pair| pair.longest(hearing.at, hearing.at + ttl()));
         times.max().unwrap_or_default()
     }
 
@@ -178,7 +178,7 @@ impl Ways {
         let mut pairs = self.pairs[hearing.agent].iter();
         // A session may outlast what the record knows of it, by moments.
         let from = hearing.at.checked_sub(READ_WITHIN).unwrap_or(hearing.at);
-        pairs.any(|pair| pair.touches(from, hearing.at + TTL))
+        pairs.any(|pair| pair.touches(from, hearing.at + ttl()))
     }
 
     /// Whether there was so much time in which everything was in order that giving up is wrong.

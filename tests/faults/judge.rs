@@ -9,7 +9,7 @@ use std::{
 use super::{
     bed::{Bed, name},
     heard::{Exclusion, Hearing, Ways},
-    plan::{BYSTANDERS, Plan, TTL, WINDOW, Who, mac, replica},
+    plan::{BYSTANDERS, Plan, Who, mac, paced, replica, ttl, window},
     record::{Line, Record, Spans, What},
 };
 use crate::common::process;
@@ -19,7 +19,7 @@ const SLACK: Duration = Duration::from_millis(700);
 /// What lies between two clocks that nobody keeps waiting.
 const BLINK: Duration = Duration::from_millis(100);
 /// With everything in order for so long, nothing may be given up.
-const EASY: Duration = Duration::from_millis(2_700);
+const EASY: u64 = 2_700;
 
 /// What came of a run.
 #[derive(Debug, Default)]
@@ -193,13 +193,14 @@ impl Judge<'_> {
     }
 
     fn maker(&self, vm: usize, at: Instant, next: Option<Instant>) -> Option<usize> {
-        let mut lines = self.lines.iter().filter(|(_, line)| {
+        let lines = self.lines.iter().filter(|(_, line)| {
             line.field("outcome") == "started"
                 && line.field("vm") == name(vm)
                 && line.at + BLINK >= at
                 && next.is_none_or(|next| line.at < next)
         });
-        lines.next().map(|(manager, _)| *manager)
+        let first = lines.min_by_key(|(_, line)| line.at);
+        first.map(|(manager, _)| *manager)
     }
 
     /// What may have caused a start: heard while the VM was off, and not too old.
@@ -213,9 +214,9 @@ impl Judge<'_> {
         let hearings = packets.iter().flat_map(|packet| &packet.hearings);
         let fresh = hearings.filter(|one| {
             let life = if self.ways.may_be_deferred(one) {
-                self.plan.patience.max(TTL)
+                self.plan.patience.max(ttl())
             } else {
-                TTL
+                ttl()
             };
             let held = self.held.iter().map(|held| held.total(one.at, start.at));
             one.at <= start.at + BLINK && start.at <= one.at + life + SLACK + held.sum::<Duration>()
@@ -248,7 +249,7 @@ impl Judge<'_> {
         let Some(before) = before else { return Ok(()) };
         let first = self.causes(before, packets).iter().map(|one| one.at).min();
         let Some(first) = first else { return Ok(()) };
-        if causes.iter().any(|one| one.at + BLINK >= first + WINDOW) {
+        if causes.iter().any(|one| one.at + BLINK >= first + window()) {
             return Ok(());
         }
         if self.marked(before, start) {
@@ -289,7 +290,7 @@ impl Judge<'_> {
         self.judgement.covered += 1;
         let heard = packet.hearings.iter().map(|one| one.at).min();
         let heard = heard.unwrap_or(packet.at);
-        let until = heard + self.plan.patience.max(TTL) + 3 * SLACK;
+        let until = heard + self.plan.patience.max(ttl()) + 3 * SLACK;
         let offs = self.record.times(|what| *what == What::Off(vm));
         let is_on = |start: &Start| {
             let off = offs.iter().find(|off| **off >= start.at);
@@ -297,7 +298,7 @@ impl Judge<'_> {
         };
         let repeats = |start: &Start| {
             let causes = self.causes(start, packets);
-            start.at <= heard && causes.iter().any(|one| heard < one.at + WINDOW + BLINK)
+            start.at <= heard && causes.iter().any(|one| heard < one.at + window() + BLINK)
         };
         if starts.iter().any(|start| is_on(start) || repeats(start)) {
             return;
@@ -308,7 +309,7 @@ impl Judge<'_> {
             .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
         match told.map(|(_, line)| line.field("outcome").to_owned()) {
             Some(outcome) => {
-                if outcome == "expired" && self.ways.was_easy(&packet.hearings, EASY) {
+                if outcome == "expired" && self.ways.was_easy(&packet.hearings, paced(EASY)) {
                     let story = self.story(vm, packets, starts);
                     let broken = format!("given up, though nothing was in the way: {story}");
                     self.judgement.broken.push(broken);

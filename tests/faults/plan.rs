@@ -5,12 +5,28 @@ use std::{ops::Range, time::Duration};
 use fastrand::Rng;
 use kubevirt_wol::{agent::route::weight, mac::MacAddr};
 
-/// The program's times are divided by this, and the plan's are as real as the clock.
-pub(crate) const SCALE: u32 = 10;
-/// A wake older than this is stale; 30 s.
-pub(crate) const TTL: Duration = Duration::from_secs(3);
-/// Repeats within this time of the first packet are one wake; 10 s.
-pub(crate) const WINDOW: Duration = Duration::from_secs(1);
+use super::seeds::setting;
+
+/// The program's times are divided by this: 10, or less where a machine has too much to do for that.
+pub(crate) fn pace() -> u32 {
+    setting("WOL_FAULT_PACE").unwrap_or(10).clamp(1, 20)
+}
+
+/// A time that is so many milliseconds long at the usual pace. Those of a plan are.
+pub(crate) fn paced(milliseconds: u64) -> Duration {
+    Duration::from_millis(10 * milliseconds / u64::from(pace()))
+}
+
+/// A wake older than this is stale.
+pub(crate) fn ttl() -> Duration {
+    paced(3_000)
+}
+
+/// Repeats within this time of the first packet are one wake.
+pub(crate) fn window() -> Duration {
+    paced(1_000)
+}
+
 /// VMs that nobody wakes.
 pub(crate) const BYSTANDERS: usize = 2;
 
@@ -154,7 +170,7 @@ impl Plan {
                 agents: rng.usize(2..=3),
                 managers: rng.usize(2..=3),
                 vms: 0,
-                patience: Duration::from_secs(if rng.bool() { 3 } else { 30 }),
+                patience: paced(if rng.bool() { 3_000 } else { 30_000 }),
                 namespaces: rng.u8(..4) == 0,
                 rotation: rng.u8(..4) == 0,
                 steps: Vec::new(),
@@ -178,7 +194,7 @@ struct Draw {
 impl Draw {
     /// A time between these milliseconds.
     fn ms(&mut self, range: Range<u64>) -> Duration {
-        Duration::from_millis(self.rng.u64(range))
+        paced(self.rng.u64(range))
     }
 
     fn chance(&mut self, percent: u8) -> bool {
@@ -281,7 +297,7 @@ impl Draw {
         });
         let first = self.best(vm);
         let kill = Fault::Kill(Who::Manager(first));
-        let ms = Duration::from_millis;
+        let ms = paced;
         let heals = self.ms(1_000..1_800);
         self.fault(cut, at.saturating_sub(ms(100)), heals + ms(100));
         self.wake(at, vm, None);
@@ -293,7 +309,6 @@ impl Draw {
     fn hand_over(&mut self) {
         let at = self.ms(500..3_000);
         let (vm, other) = (self.vm(), self.vm());
-        let ms = Duration::from_millis;
         let away = self.ms(900..1_600);
         self.fault(Fault::ApiCut(None), at, away);
         for vm in [vm, other] {
@@ -304,7 +319,6 @@ impl Draw {
         let dies = at + self.ms(250..700);
         let time = self.ms(1_500..2_500);
         self.fault(Fault::Kill(Who::Manager(first)), dies, time);
-        let _ = ms;
     }
 
     /// A wake that one agent alone heard, and kept for too long.
@@ -329,7 +343,7 @@ impl Draw {
             agent: Some(late),
             manager: None,
         });
-        let ms = Duration::from_millis;
+        let ms = paced;
         self.wake(at, vm, None);
         let heard = at + self.ms(1_300..1_700);
         let heals = self.ms(600..1_200);

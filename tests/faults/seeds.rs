@@ -5,34 +5,34 @@ use std::{
     fs,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 
 use super::{
     bed::Bed,
     judge::{Judgement, judge},
-    plan::Plan,
+    plan::{Plan, paced},
+    pulse::Pulse,
     strike::Course,
     tally::Tally,
 };
 use crate::common::netns;
 
 /// After the last step, what should not come has so long to come nevertheless.
-const DWELL: Duration = Duration::from_millis(1_500);
+const DWELL: u64 = 1_500;
 /// The managers' CA is renewed after 12 s; then the plan is under way.
-const RENEWED_AFTER: Duration = Duration::from_secs(9);
+const RENEWED_AFTER: u64 = 9_000;
 /// Who has not come to an end by then never will.
-const END: Duration = Duration::from_secs(40);
+const END: Duration = Duration::from_secs(90);
 
-/// A thread that sleeps for 10 ms and is called so late has too little of the machine.
-const STARVED: Duration = Duration::from_millis(150);
+/// Where a thread waits for a processor for so long within a fifth of a second, there is too little
+/// machine.
+const STARVED: Duration = Duration::from_millis(100);
+/// A step of a plan that is done so late is another one.
+const LATE: Duration = Duration::from_millis(300);
 /// How often a seed is run at most.
 const ATTEMPTS: usize = 3;
 
@@ -58,10 +58,10 @@ fn run_in_peace(seed: u64, sabotage: Option<&'static str>) -> Ran {
 }
 
 /// Runs one seed.
-async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
+async fn run(seed: u64, sabotage: Option<&'static str>, api: &Handle) -> Ran {
     let mut plan = Plan::new(seed);
     plan.namespaces &= netns::unavailable().is_none();
-    let mut course = Course::new(Bed::new(plan, sabotage).await);
+    let mut course = Course::new(Bed::new(plan, sabotage, api).await);
     if let Err(why) = course.warm_up().await {
         let logs = keep_logs(seed, &course.bed);
         return Ran {
@@ -72,13 +72,13 @@ async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
         };
     }
     if course.bed.plan.rotation {
-        course.rest_until(RENEWED_AFTER).await;
+        course.rest_until(paced(RENEWED_AFTER)).await;
     }
-    let pulse = Pulse::begin();
+    let pulse = Pulse::begin(course.bed.pids.clone());
     course.run().await;
     course.heal().await;
     let judgement = settle(&mut course).await;
-    let starved = pulse.end() > STARVED;
+    let starved = pulse.end() > STARVED || course.tally.was_late() > LATE;
     let mut tally = std::mem::take(&mut course.tally);
     tally.judged(&judgement);
     let mut broken = judgement.broken;
@@ -98,21 +98,26 @@ async fn run(seed: u64, sabotage: Option<&'static str>) -> Ran {
 
 /// The same on threads of its own, so that no run keeps another one waiting.
 fn alone(seed: u64, sabotage: Option<&'static str>) -> Ran {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(3).enable_all().build();
-    let runtime = runtime.expect("threads can be made");
-    runtime.block_on(run(seed, sabotage))
+    let threads = |number| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(number).enable_all().build();
+        runtime.expect("threads can be made")
+    };
+    let (api, lines) = (threads(2), threads(2));
+    let ran = lines.block_on(run(seed, sabotage, api.handle()));
+    api.shutdown_background();
+    ran
 }
 
 /// Waits until every wake has come to something.
 async fn settle(course: &mut Course) -> Judgement {
     let healed = Instant::now();
     loop {
-        course.look().await;
-        let time = healed.elapsed();
-        if time >= DWELL {
+        course.look();
+        let (time, dwell) = (healed.elapsed(), paced(DWELL));
+        if time >= dwell {
             let judgement = judge(&course.bed);
-            if judgement.pending.is_empty() || time >= END.min(DWELL + course.bed.plan.patience * 2)
+            if judgement.pending.is_empty() || time >= END.min(dwell + course.bed.plan.patience * 2)
             {
                 return judgement;
             }
@@ -150,35 +155,6 @@ fn keep_logs(seed: u64, bed: &Bed) -> PathBuf {
         }
     }
     directory
-}
-
-/// Notices when threads of this machine do not get their turns.
-struct Pulse {
-    stop: Arc<AtomicBool>,
-    beats: JoinHandle<Duration>,
-}
-
-impl Pulse {
-    fn begin() -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let ended = stop.clone();
-        let beats = thread::spawn(move || {
-            let (beat, mut latest) = (Duration::from_millis(10), Duration::ZERO);
-            while !ended.load(Ordering::Relaxed) {
-                let asleep = Instant::now();
-                thread::sleep(beat);
-                latest = latest.max(asleep.elapsed().saturating_sub(beat));
-            }
-            latest
-        });
-        Self { stop, beats }
-    }
-
-    /// By how much the latest turn was late.
-    fn end(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.beats.join().expect("it sleeps and ends")
-    }
 }
 
 /// Which seeds to run.

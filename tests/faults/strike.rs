@@ -1,22 +1,26 @@
 //! Owns the course of a run: does what the plan says, and keeps up with what comes of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::{
-    bed::{Bed, HOME, name, strategy},
+    bed::{Bed, HOME, lock, name, strategy},
     flood::Flood,
-    plan::{Between, Fault, Refusal, Step, Who},
-    record::{Life, What},
+    plan::{Between, Fault, Refusal, Step, Who, paced},
+    record::{Life, Record, What},
     tally::Tally,
     wires::Wire,
 };
 use crate::common::{
     apiserver::{self, WatchEnd, When},
-    cluster::get,
+    cluster::Cluster,
     kubevirt::{self, Phase, vm::RunStrategy},
     trust::Trust,
 };
@@ -24,10 +28,10 @@ use crate::common::{
 /// How often it is looked what has come of what was done.
 const LOOK: Duration = Duration::from_millis(10);
 /// A VM that is to be switched off, and stays off for so long, stays off.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: u64 = 1_000;
 /// Who was asked to end has to, in the end: ten seconds for what is under way, at a tenth, and as much
 /// again for a machine that has much to do.
-const ENDS_WITHIN: Duration = Duration::from_secs(4);
+const ENDS_WITHIN: u64 = 4_000;
 const LEASE: &str = "kubevirt-wol-manager";
 
 /// A run under way.
@@ -36,8 +40,8 @@ pub(crate) struct Course {
     pub(crate) tally: Tally,
     /// What was wrong apart from the wakes.
     pub(crate) wrong: Vec<String>,
-    /// VMs to be switched off, and until when.
-    off: Vec<(usize, Instant)>,
+    /// Those who switch VMs off.
+    off: JoinSet<()>,
     refusals: Vec<Refusal>,
     errors: Vec<u64>,
     flood: Flood,
@@ -49,7 +53,7 @@ impl Course {
             bed,
             tally: Tally::default(),
             wrong: Vec::new(),
-            off: Vec::new(),
+            off: JoinSet::new(),
             refusals: Vec::new(),
             errors: Vec::new(),
             flood: Flood::default(),
@@ -60,7 +64,7 @@ impl Course {
     pub(crate) async fn warm_up(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            self.look().await;
+            self.look();
             let everybody = self.bed.everybody();
             let awaited = everybody.iter().filter(|who| self.bed.seat(**who).awaited);
             if awaited.count() == 0 && self.all_connected() {
@@ -88,7 +92,7 @@ impl Course {
     pub(crate) async fn rest_until(&mut self, time: Duration) {
         let first = self.bed.record().0.first().map(|(at, _)| *at);
         while first.is_some_and(|at| at.elapsed() < time) {
-            self.look().await;
+            self.look();
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -98,7 +102,7 @@ impl Course {
         let began = Instant::now();
         for (at, step) in self.bed.plan.steps.clone() {
             while Instant::now() < began + at {
-                self.look().await;
+                self.look();
                 let left = (began + at).saturating_duration_since(Instant::now());
                 tokio::time::sleep(left.min(LOOK)).await;
             }
@@ -111,9 +115,10 @@ impl Course {
     /// Ends every fault, and starts again who is not there.
     pub(crate) async fn heal(&mut self) {
         self.flood.end();
-        self.errors.clear();
+        for number in self.errors.drain(..) {
+            self.bed.server().faults().remove(number);
+        }
         self.refusals.clear();
-        self.bed.server().faults().clear();
         self.settle_starts();
         for one in 0..self.bed.managers.len() {
             let line = self.bed.managers[one].api.heal();
@@ -136,7 +141,10 @@ impl Course {
     async fn step(&mut self, step: Step) {
         match step {
             Step::Wake { vm, only } => self.bed.wake(vm, only),
-            Step::PowerOff { vm } => self.off.push((vm, Instant::now() + PATIENCE)),
+            Step::PowerOff { vm } => {
+                let (cluster, record) = (self.bed.cluster.clone(), self.bed.shared_record());
+                self.off.spawn(switch_off(cluster, record, vm));
+            }
             Step::Fault {
                 fault,
                 begins: true,
@@ -227,7 +235,7 @@ impl Course {
         };
         process.signal(Signal::SIGKILL);
         self.bed.record().add(What::Life(who, Life::Killed));
-        tokio::task::block_in_place(|| process.ended(ENDS_WITHIN));
+        tokio::task::block_in_place(|| process.ended(paced(ENDS_WITHIN)));
         let seat = self.bed.seat_mut(who);
         seat.old.push(process);
         seat.awaited = false;
@@ -350,26 +358,18 @@ impl Course {
         }
     }
 
-    /// Looks who is ready, who has ended, and which VM is to be switched off.
-    pub(crate) async fn look(&mut self) {
+    /// Looks who is ready and who has ended.
+    pub(crate) fn look(&mut self) {
         for who in self.bed.everybody() {
             self.look_at(who);
         }
-        for (vm, until) in std::mem::take(&mut self.off) {
-            if !self.switch_off(vm).await && Instant::now() < until {
-                self.off.push((vm, until));
-            }
-        }
+        while self.off.try_join_next().is_some() {}
     }
 
     fn look_at(&mut self, who: Who) {
         if self.bed.record().frozen(who).contains(Instant::now()) {
             return;
         }
-        let admin = match who {
-            Who::Manager(one) => Some(self.bed.managers[one].admin),
-            Who::Agent(_) => None,
-        };
         let seat = self.bed.seat_mut(who);
         let Some(process) = &mut seat.process else {
             return;
@@ -389,9 +389,12 @@ impl Course {
             }
             return;
         }
-        if seat.asked.is_some_and(|at| at.elapsed() > ENDS_WITHIN) {
+        if seat
+            .asked
+            .is_some_and(|at| at.elapsed() > paced(ENDS_WITHIN))
+        {
             seat.asked = Some(Instant::now() + Duration::from_secs(3_600));
-            let wrong = format!("{who:?} has not ended {ENDS_WITHIN:?} after SIGTERM");
+            let wrong = format!("{who:?} has not ended within {ENDS_WITHIN} ms, paced, of SIGTERM");
             self.wrong.push(wrong);
         }
         let configured = || {
@@ -401,29 +404,38 @@ impl Course {
                 .any(|line| line.message() == "configured")
         };
         let ready = seat.awaited
-            && match admin {
-                Some(admin) => tokio::task::block_in_place(|| get(admin, "/readyz"))
-                    .is_some_and(|(code, _)| code == 200),
-                None => configured(),
+            && match who {
+                Who::Manager(_) => seat.ready.try_join_next().is_some(),
+                Who::Agent(_) => configured(),
             };
         if ready {
             seat.awaited = false;
             self.bed.record().add(What::Life(who, Life::Ready));
         }
     }
+}
 
-    /// Switches a VM off that is on; false where it is not.
-    async fn switch_off(&mut self, vm: usize) -> bool {
-        let (kubevirt, name) = (&self.bed.cluster.kubevirt, name(vm));
-        let now = kubevirt.get(HOME, &name).await;
-        if now["status"]["printableStatus"] != "Running" {
-            return false;
+/// Switches a VM off once it is on; where it stays off for too long, nothing is done.
+async fn switch_off(cluster: Arc<Cluster>, record: Arc<Mutex<Record>>, vm: usize) {
+    let (kubevirt, name) = (&cluster.kubevirt, name(vm));
+    let path = format!("/apis/kubevirt.io/v1/namespaces/{HOME}/virtualmachines/{name}");
+    let until = Instant::now() + paced(PATIENCE);
+    loop {
+        let request = http::Request::get(&path).body(Vec::new());
+        let request = request.expect("the path is one");
+        // A VM that cannot be looked at now is looked at again.
+        let seen = cluster.client.request::<serde_json::Value>(request).await;
+        if seen.is_ok_and(|vm| vm["status"]["printableStatus"] == "Running") {
+            break;
         }
-        self.bed.record().add(What::Off(vm));
-        match strategy(vm) {
-            RunStrategy::Halted => kubevirt.stop(HOME, &name).await,
-            _ => kubevirt.guest_ends(HOME, &name, Phase::Succeeded),
+        if Instant::now() > until {
+            return;
         }
-        true
+        tokio::time::sleep(LOOK).await;
+    }
+    lock(&record).add(What::Off(vm));
+    match strategy(vm) {
+        RunStrategy::Halted => kubevirt.stop(HOME, &name).await,
+        _ => kubevirt.guest_ends(HOME, &name, Phase::Succeeded),
     }
 }

@@ -45,6 +45,11 @@ impl Tally {
         self.late = self.late.max(late);
     }
 
+    /// By how much a step was late at most.
+    pub(crate) fn was_late(&self) -> Duration {
+        self.late
+    }
+
     /// Counts a run that has been judged.
     pub(crate) fn judged(&mut self, judgement: &Judgement) {
         self.runs += 1;
