@@ -242,7 +242,8 @@ impl Intents {
                 hasten: Hasten::Api,
             } = &mut intent.state
             {
-                *until = (*until).min(now + pace::of(BREATH).mul_f64(0.5 + self.jitter.f64() / 2.0));
+                *until =
+                    (*until).min(now + pace::of(BREATH).mul_f64(0.5 + self.jitter.f64() / 2.0));
                 // Not all of it may be back: quick attempts, as after the first failure.
                 intent.failures = intent.failures.min(1);
                 hastened.push(uid.clone());
