@@ -145,7 +145,7 @@ async fn calls_that_it_dies_on_are_made_once_in_the_end(w: &World) {
         agent.hears(&mac(n));
     }
     eventually("every call is under way", async || calls(5.0)).await;
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..400))).await;
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..600))).await;
     w.api.kill();
     eventually("no call is under way", async || calls(0.0)).await;
     w.cluster.kubevirt.delay(Duration::ZERO);
