@@ -1,6 +1,11 @@
 //! Managers of another version: what they say beyond our words is skipped, and what they do not say is
 //! not waited for.
 
+#![allow(
+    clippy::expect_used,
+    reason = "what a test waits for and does not get must fail it"
+)]
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
