@@ -72,8 +72,10 @@ impl Ways {
         for agent in 0..plan.agents {
             let able = record.up(Who::Agent(agent)).and(&record.known(agent));
             let pair = |manager| {
-                let up = record.up(Who::Manager(manager));
-                able.and(&up).and(&record.link(agent, manager, Line::Whole))
+                let way = able.and(&record.up(Who::Manager(manager)));
+                let way = way.and(&record.link(agent, manager, Line::Whole));
+                // Without the API server nobody can say who comes.
+                way.from(&record.api(manager, Line::Whole))
             };
             let row: Vec<_> = (0..plan.managers).map(pair).collect();
             let served = row.iter().enumerate().map(|(manager, pair)| {

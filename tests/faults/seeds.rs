@@ -207,8 +207,9 @@ pub(crate) async fn run_all(wanted: Wanted) -> (Tally, Vec<Ran>) {
         let ran: Ran = ended.expect("a run does not panic");
         tally.add(&ran.tally);
         if ran.starved && !ran.broken.is_empty() {
-            let (seed, broken) = (ran.seed, &ran.broken);
-            eprintln!("seed {seed} is not judged, the machine has too much to do: {broken:?}");
+            let (seed, broken) = (ran.seed, ran.broken.join("\n  "));
+            let broken: String = broken.chars().take(600).collect();
+            eprintln!("seed {seed} is not judged, the machine has too much to do: {broken}");
             tally.void();
         } else if wanted.shows(&ran.broken) {
             failed.push(ran);
