@@ -45,7 +45,8 @@ fn whatever_its_values_are_agents_and_managers_find_and_know_each_other() {
             let Some(rendered) = chart(place, values) else {
                 return;
             };
-            println!("{place:?} {values}");
+            // Shown where it fails.
+            eprintln!("{place:?} {values}");
             fits(&rendered.unwrap(), place[1]);
         }
     }
@@ -171,17 +172,14 @@ impl Installed<'_> {
                 assert!(self.objects.find("Secret", "kubevirt-wol-ca").is_none());
             }
         }
-        match &self.agent_args.client_tls_dir {
-            Some(directory) => {
-                let shown = pod::volume(&self.agent, directory);
-                assert!(shown["secret"]["secretName"].is_string(), "{shown}");
-            }
-            None => {
-                let token = self.agent_args.token_file.parent().unwrap();
-                let token = pod::volume(&self.agent, token);
-                let token = &token["projected"]["sources"][0]["serviceAccountToken"];
-                assert_eq!(token["audience"], *self.options.tokens.audience);
-            }
+        if let Some(directory) = &self.agent_args.client_tls_dir {
+            let shown = pod::volume(&self.agent, directory);
+            assert!(shown["secret"]["secretName"].is_string(), "{shown}");
+        } else {
+            let token = self.agent_args.token_file.parent().unwrap();
+            let token = pod::volume(&self.agent, token);
+            let token = &token["projected"]["sources"][0]["serviceAccountToken"];
+            assert_eq!(token["audience"], *self.options.tokens.audience);
         }
     }
 
@@ -217,7 +215,7 @@ impl Installed<'_> {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             object["kind"] == "Role" && name.ends_with("-manager")
         });
-        let mut named = BTreeSet::new();
+        let mut given = BTreeSet::new();
         for rule in role.unwrap()["rules"].as_array().unwrap() {
             let Some(names) = rule.get("resourceNames") else {
                 assert_ne!(rule["resources"], json!(["secrets"]), "all Secrets");
@@ -225,7 +223,7 @@ impl Installed<'_> {
             };
             let names: BTreeSet<String> = serde_json::from_value(names.clone()).unwrap();
             assert!(!names.is_empty(), "which means all: {rule}");
-            named.extend(names);
+            given.extend(names);
         }
         let args = manager_args(&self.manager);
         let mut expected: BTreeSet<String> = args.secure_on_secrets.into_iter().collect();
@@ -236,7 +234,7 @@ impl Installed<'_> {
             args.banned_nodes,
             "kubevirt-wol-manager".into(),
         ]);
-        assert_eq!(named, expected);
+        assert_eq!(given, expected);
     }
 
     fn expect_a_test_of_the_same_installation(&self) {
