@@ -19,6 +19,9 @@ const BROADCASTS: u32 = 20;
 /// What is given back after a storm is given back by then, and all agents have the filter.
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// How long the manager is watched with nothing to do, twice as long as a connection may be silent.
+const IDLE: Duration = Duration::from_secs(20);
+
 /// How long a flood is measured, and how long it runs before.
 const SPAN: Duration = Duration::from_secs(5);
 const LEAD: Duration = Duration::from_secs(1);
@@ -51,6 +54,7 @@ pub(crate) async fn all(table: &mut Table, agents: u32) {
     );
     let failures = fleet.tally.failures.load(Relaxed);
     table.count("  attempts that failed", failures, None);
+    displaced(table, &manager);
     let memory = |table: &mut Table, when: &str, budget| {
         let grown = process::resident(pid).saturating_sub(before);
         let what = format!("manager: resident for each agent{when}");
@@ -58,6 +62,7 @@ pub(crate) async fn all(table: &mut Table, agents: u32) {
     };
     tokio::time::sleep(SETTLED).await;
     memory(table, "", Some(64));
+    idle(table, pid).await;
 
     broadcasts(table, &fleet, agents).await;
     let starts = starts(&cluster);
@@ -74,6 +79,28 @@ pub(crate) async fn all(table: &mut Table, agents: u32) {
     let lost = fleet.tally.lost.load(Relaxed);
     table.count("sessions lost meanwhile", lost, Some(0));
     fleet.complain();
+}
+
+/// Handshakes that gave up their places to others: honest agents are quick, unless processors are not.
+fn displaced(table: &mut Table, manager: &Manager) {
+    let series = r#"kubevirt_wol_handshakes_total{outcome="displaced"}"#;
+    let displaced = manager.metric(series);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of handshakes"
+    )]
+    let displaced = displaced as u64;
+    table.count("  of those displaced by others", displaced, None);
+}
+
+/// What it costs that the agents are there and do nothing.
+async fn idle(table: &mut Table, pid: u32) {
+    let before = process::cpu(pid);
+    tokio::time::sleep(IDLE).await;
+    let spent = process::cpu(pid).saturating_sub(before);
+    let what = format!("manager: processor time in {IDLE:?}, all agents idle");
+    table.time(what, spent, None);
 }
 
 /// Every agent hears the same packet, for one VM after the other.

@@ -3,6 +3,7 @@
 
 mod connection;
 mod handshake;
+mod turn;
 
 use std::{
     collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
@@ -13,7 +14,7 @@ use rustls::{ServerConfig, server::NoServerSessionStorage, version::TLS13};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -27,17 +28,21 @@ use crate::{
 
 pub use connection::Connection;
 use handshake::{Failure, shake};
+use turn::Turn;
 
 /// Connections that the kernel keeps until they are accepted: after an outage all agents of a large
 /// cluster come within moments, and who finds no room comes again only after a second, and after three.
 /// The kernel has a limit of its own, 4,096 at first (`net.core.somaxconn`).
 const BACKLOG: u32 = 8_192;
 /// Handshakes under way at most.
-const MAX_HANDSHAKES: usize = 256;
+const MAX_HANDSHAKES: usize = 512;
 /// A handshake may take so long …
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// … and only so long once others wait for its place: an agent's takes some milliseconds.
+/// … and only so long once others wait for its place: an agent's takes some milliseconds, where this
+/// manager gets the processor. Where it does not, see [`Turn`].
 const GRACE: Duration = Duration::from_secs(1);
+/// Where all that have a place wait for this manager, it is looked again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// After an error of the kernel, such as too many open files, it is asked again after this time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,8 +103,10 @@ pub struct Acceptor {
     /// Places for connections that are served.
     places: Arc<Semaphore>,
     handshakes: JoinSet<Result<Connection, Failure>>,
-    /// Since when each handshake is under way, the oldest first; some may have ended.
-    ages: VecDeque<(Instant, AbortHandle)>,
+    /// The handshakes under way, the oldest first; some may have ended.
+    turns: VecDeque<Turn>,
+    /// Nobody gives way before.
+    patient_until: Instant,
 }
 
 impl Acceptor {
@@ -117,7 +124,8 @@ impl Acceptor {
             metrics,
             places: Arc::new(Semaphore::new(places)),
             handshakes: JoinSet::new(),
-            ages: VecDeque::new(),
+            turns: VecDeque::new(),
+            patient_until: Instant::now(),
         }
     }
 
@@ -131,10 +139,13 @@ impl Acceptor {
 
     async fn next(&mut self) -> Connection {
         loop {
-            self.ages.retain(|(_, handshake)| !handshake.is_finished());
+            self.turns.retain(|turn| !turn.is_over());
             let full = self.handshakes.len() >= MAX_HANDSHAKES;
-            let oldest = self.ages.front().map(|(began, _)| *began + GRACE);
+            let oldest = self.turns.front().map(|turn| turn.began() + GRACE);
+            let displaced_at = oldest.unwrap_or(self.patient_until).max(self.patient_until);
             tokio::select! {
+                // Those that have ended make room before one that has not gives up its place.
+                biased;
                 Some(ended) = self.handshakes.join_next() => {
                     let ended = ended.unwrap_or(Err(Failure::displaced()));
                     if let Some(connection) = self.ended(ended) {
@@ -146,11 +157,7 @@ impl Acceptor {
                     Err(error) => self.pause(&error).await,
                 },
                 // Others wait in the kernel until a place is free, or until one has been slow.
-                () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if full => {
-                    if let Some((_, handshake)) = self.ages.pop_front() {
-                        handshake.abort();
-                    }
-                }
+                () = tokio::time::sleep_until(displaced_at), if full => self.displace(),
             }
         }
     }
@@ -161,12 +168,28 @@ impl Acceptor {
             return;
         };
         let protocol = self.protocol.clone();
+        let socket = Turn::socket(&stream);
         let handshake = self.handshakes.spawn(async move {
             let shaken = shake(stream, protocol, place);
             let shaken = tokio::time::timeout(crate::pace::of(HANDSHAKE_TIMEOUT), shaken).await;
             shaken.unwrap_or(Err(Failure::timed_out()))
         });
-        self.ages.push_back((Instant::now(), handshake));
+        self.turns.push_back(Turn::new(handshake, socket));
+    }
+
+    /// Ends the handshake that has been slow for longest. Those that wait for this manager are not the
+    /// slow ones: were they ended, all would come again, and on a busy machine none would ever be done.
+    fn displace(&mut self) {
+        let now = Instant::now();
+        let mut slow = self.turns.iter().take_while(|it| it.began() + GRACE <= now);
+        match slow.position(Turn::is_the_clients) {
+            Some(position) => {
+                if let Some(turn) = self.turns.remove(position) {
+                    turn.end();
+                }
+            }
+            None => self.patient_until = now + LOOK_AGAIN,
+        }
     }
 
     /// Counts how a handshake ended. What clients do wrong is told less and less often.
