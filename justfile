@@ -147,3 +147,8 @@ run:
 # Run an agent that reports to `just run`, on the node that NODE_NAME names.
 run-agent:
     cargo run --locked -- agent --insecure --manager 127.0.0.1:9090
+
+# IMG=registry/kubevirt-wol:tag just e2e: WAYS is kustomize, helm or both; tests/e2e/run says more.
+# Install it on the cluster of KUBECONFIG, wake VMs, roll the agents over, and remove it again.
+e2e *WAYS:
+    tests/e2e/run {{WAYS}}

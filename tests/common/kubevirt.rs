@@ -30,6 +30,7 @@ use world::World;
 use definition::resource;
 use vm::Vm;
 
+pub use register::Exposure;
 pub use world::{Fault, Key, Phase, Speed, Start};
 
 /// A running KubeVirt; ends with this value, its VMs stay.
@@ -64,7 +65,12 @@ impl KubeVirt {
 
     /// Serves virt-api on loopback and has a real API server on this machine forward to it.
     pub async fn register(&self) {
-        let server = register::register(&self.client, self.router()).await;
+        self.expose(Exposure::Loopback).await;
+    }
+
+    /// Serves virt-api and has a real API server forward to it.
+    pub async fn expose(&self, exposure: Exposure) {
+        let server = register::register(&self.client, self.router(), exposure).await;
         self.servers().push(server);
     }
 

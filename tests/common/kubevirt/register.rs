@@ -1,7 +1,7 @@
-//! How virt-api becomes part of a real API server: TLS on loopback, and an `APIService` whose
-//! Service is another name for localhost.
+//! How virt-api becomes part of a real API server: TLS, and an `APIService` whose Service is another
+//! name for localhost, or has the pods behind it that run this very program.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -26,13 +26,40 @@ const SERVICE: &str = "virt-api";
 const HOST: &str = "virt-api.kubevirt.svc";
 const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 
+/// Where the API server reaches virt-api.
+#[derive(Debug, Clone, Copy)]
+pub enum Exposure {
+    /// On a free port of the machine that both run on.
+    Loopback,
+    /// On this port of the pods with the label `app: virt-api`, of which this program is the only one.
+    Pods(u16),
+}
+
+impl Exposure {
+    fn bind(self) -> SocketAddr {
+        match self {
+            Self::Loopback => SocketAddr::from(([127, 0, 0, 1], 0)),
+            Self::Pods(port) => SocketAddr::from(([0, 0, 0, 0], port)),
+        }
+    }
+
+    fn service(self, port: u16) -> Value {
+        match self {
+            Self::Loopback => {
+                json!({"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]})
+            }
+            Self::Pods(_) => json!({"selector": {"app": SERVICE}, "ports": [{"port": port}]}),
+        }
+    }
+}
+
 /// Serves `router` and registers it; returns when the API server says that it is available. The
 /// returned set holds the server.
-pub async fn register(client: &Client, router: Router) -> JoinSet<()> {
+pub async fn register(client: &Client, router: Router, exposure: Exposure) -> JoinSet<()> {
     let authority = Authority::new("virt-api");
-    let listener = TcpListener::bind("127.0.0.1:0")
+    let listener = TcpListener::bind(exposure.bind())
         .await
-        .expect("a loopback port is free");
+        .expect("the port is free");
     let port = listener
         .local_addr()
         .expect("it is bound to an address")
@@ -49,7 +76,7 @@ pub async fn register(client: &Client, router: Router) -> JoinSet<()> {
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"namespace": NAMESPACE, "name": SERVICE},
-        "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+        "spec": exposure.service(port),
     });
     apply(client, service).await;
     for (version, priority) in VERSIONS.into_iter().zip([15, 10]) {
