@@ -390,12 +390,12 @@ pub struct AgentArgs {
     /// Do not open the packet socket: hear only what the node's UDP sockets get.
     #[arg(long, env = "WOL_NO_RAW")]
     pub no_raw: bool,
-    /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
-    #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
-    pub admin_bind: Option<SocketAddr>,
     /// What makes it an agent to watch.
     #[command(flatten)]
     pub monitor: MonitorArgs,
+    /// Serve /metrics, /livez and /readyz here; by default the agent opens no TCP port.
+    #[arg(long, env = "WOL_ADMIN_BIND", value_name = "ADDRESS:PORT")]
+    pub admin_bind: Option<SocketAddr>,
     /// Serve the same by a socket in the file system, which is made here, for kubevirt-wol probe. No
     /// two agents can share one.
     #[arg(long, env = "WOL_HEALTH_SOCKET", value_name = "FILE")]

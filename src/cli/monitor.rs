@@ -9,12 +9,11 @@ use clap::Args;
 
 /// Options of `kubevirt-wol agent --monitor`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Looking on")]
 pub struct MonitorArgs {
     /// Print every packet that is heard, and what an agent makes of it, instead of reporting it. No
-    /// manager and no cluster is asked. Each is a line of text, or with --log-format json a JSON
-    /// object; Ctrl-C ends it with a summary. Ports that an agent on this node has are left to it:
-    /// the packet socket hears what comes there.
+    /// manager and no cluster is asked. Each is a line of text, or where log lines are said to be
+    /// JSON an object; Ctrl-C ends it with a summary. Ports that an agent on this node has are left
+    /// to it: the packet socket hears what comes there.
     #[arg(long, env = "WOL_MONITOR")]
     pub monitor: bool,
     /// With --monitor: the interfaces that count, as a WolConfig has them. Without it: those that
