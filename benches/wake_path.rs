@@ -13,8 +13,6 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-#[path = "wake_path/acks.rs"]
-mod acks;
 #[path = "wake_path/bed.rs"]
 mod bed;
 #[path = "wake_path/cluster_size.rs"]
@@ -39,13 +37,11 @@ use table::Table;
 type Part = for<'a> fn(&'a mut Table) -> LocalBoxFuture<'a, ()>;
 
 /// What can be measured, by name; each takes some seconds and has its own cluster.
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 6] = [
     ("idle", |table| Box::pin(wakes::idle(table))),
     ("bursts", |table| Box::pin(wakes::bursts(table))),
     ("floods", |table| Box::pin(flood::floods(table))),
     ("addresses", |table| Box::pin(flood::addresses(table))),
-    ("acks", |table| Box::pin(acks::throughput(table))),
-    ("agents", |table| Box::pin(acks::agents(table))),
     ("vms", |table| Box::pin(cluster_size::vms(table))),
     ("traffic", |table| Box::pin(cluster_size::traffic(table))),
 ];

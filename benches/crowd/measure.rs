@@ -2,12 +2,12 @@
 
 use std::{
     sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     agent::Order,
-    cluster::{UNTHROTTLED, cluster, knows, mac, quantile, starts},
+    cluster::{UNTHROTTLED, cluster, delays, knows, mac, quantile, starts},
     common::cluster::Manager,
     fleet::{Fleet, tokens, way},
     process,
@@ -64,7 +64,14 @@ pub(crate) async fn all(table: &mut Table, agents: u32) {
     memory(table, "", Some(64));
     idle(table, pid).await;
 
-    broadcasts(table, &fleet, agents).await;
+    let heard = broadcasts(table, &fleet, agents).await;
+    let times = delays(&cluster, &heard, PATIENCE / 10).await;
+    table.time(
+        "broadcast heard to start call: p50",
+        quantile(&times, 0.5),
+        None,
+    );
+    table.time("  longest", quantile(&times, 1.0), Some(ACK));
     let starts = starts(&cluster);
     table.all("VMs started", starts.len() as u64, BROADCASTS.into());
     let calls: usize = starts.values().map(Vec::len).sum();
@@ -103,11 +110,12 @@ async fn idle(table: &mut Table, pid: u32) {
     table.time(what, spent, None);
 }
 
-/// Every agent hears the same packet, for one VM after the other.
-async fn broadcasts(table: &mut Table, fleet: &Fleet, agents: u32) {
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+/// Every agent hears the same packet, for one VM after the other: with the moments of that.
+async fn broadcasts(table: &mut Table, fleet: &Fleet, agents: u32) -> Vec<(u32, SystemTime)> {
+    let (mut first, mut last, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..BROADCASTS {
         let before = fleet.tally.settled.load(Relaxed);
+        heard.push((number, SystemTime::now()));
         fleet.order(Order::Report(mac(number), Instant::now()));
         fleet
             .settled(before + u64::from(agents), PATIENCE / 10)
@@ -128,6 +136,7 @@ async fn broadcasts(table: &mut Table, fleet: &Fleet, agents: u32) {
         table.time("  p99", quantile(&times, 0.99), limit);
         table.time("  longest", quantile(&times, 1.0), None);
     }
+    heard
 }
 
 /// Every agent keeps so many events unanswered.
