@@ -216,13 +216,7 @@ impl Draw {
 
     fn fault(&mut self, fault: Fault, at: Duration, time: Duration) {
         let (begins, ends) = (true, false);
-        self.at(
-            at,
-            Step::Fault {
-                fault,
-                begins: begins,
-            },
-        );
+        self.at(at, Step::Fault { fault, begins });
         self.at(
             at + time,
             Step::Fault {

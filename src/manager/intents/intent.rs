@@ -186,7 +186,8 @@ impl Intent {
     /// time, and have dropped it: who is told only now to keep it has nothing to keep.
     pub(super) fn is_given_up(&self, ttl: Duration, now: Instant) -> bool {
         let waits = !matches!(self.state, State::Calling { .. } | State::Confirming { .. });
-        let silent = |(joined, _): &(Instant, Reply)| now >= *joined + ASKED_ELSEWHERE;
+        let silent =
+            |(joined, _): &(Instant, Reply)| now >= *joined + crate::pace::of(ASKED_ELSEWHERE);
         waits
             && !self.is_promised()
             && !self.first.deferred
