@@ -26,7 +26,7 @@ use crate::common::{
 };
 
 /// How often it is looked what has come of what was done.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(20);
 /// A VM that is to be switched off, and stays off for so long, stays off.
 const PATIENCE: u64 = 1_000;
 /// Who was asked to end has to, in the end: ten seconds for what is under way, at a tenth, and as much
