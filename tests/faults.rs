@@ -11,6 +11,8 @@
 mod common;
 mod faults {
     pub(crate) mod bed;
+    pub(crate) mod deeds;
+    pub(crate) mod draw;
     pub(crate) mod flood;
     pub(crate) mod heard;
     pub(crate) mod judge;

@@ -326,22 +326,19 @@ impl Judge<'_> {
             .lines
             .iter()
             .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
-        match told.map(|(_, line)| line.field("outcome").to_owned()) {
-            Some(outcome) => {
-                if outcome == "expired" && self.ways.was_easy(&packet.hearings, paced(EASY)) {
-                    let story = self.story(vm, packets, starts);
-                    let broken = format!("given up, though nothing was in the way: {story}");
-                    self.judgement.broken.push(broken);
-                }
-                *self.judgement.told.entry(outcome).or_default() += 1;
-            }
-            None => {
-                let story = self.story(vm, packets, starts);
-                let sent = self.clock(packet.at);
-                let lost = format!("neither started nor told, sent at {sent}: {story}");
-                self.judgement.pending.push(lost);
-            }
+        let told = told.map(|(_, line)| line.field("outcome").to_owned());
+        let Some(outcome) = told else {
+            let story = self.story(vm, packets, starts);
+            let sent = self.clock(packet.at);
+            let lost = format!("neither started nor told, sent at {sent}: {story}");
+            return self.judgement.pending.push(lost);
+        };
+        if outcome == "expired" && self.ways.was_easy(&packet.hearings, paced(EASY)) {
+            let story = self.story(vm, packets, starts);
+            let broken = format!("given up, though nothing was in the way: {story}");
+            self.judgement.broken.push(broken);
         }
+        *self.judgement.told.entry(outcome).or_default() += 1;
     }
 
     fn clock(&self, at: Instant) -> String {
