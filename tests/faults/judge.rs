@@ -2,7 +2,7 @@
 //! was asked to do. A wake is a VM and a window, not a packet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Judgement {
     pub(crate) told: BTreeMap<String, usize>,
     pub(crate) starts: usize,
     /// Second starts that a lost mark, or a change that nobody saw, excuses.
-    pub(crate) excused: usize,
+    pub(crate) excused: Vec<String>,
     /// From the first packet to the start.
     pub(crate) worst: Duration,
 }
@@ -53,6 +53,12 @@ struct Start {
     off: Option<Instant>,
     /// The manager that told of it.
     maker: Option<usize>,
+}
+
+/// What is wrong with a start.
+enum Fault {
+    Broken(&'static str),
+    Excused(&'static str),
 }
 
 /// All that is known of a run.
@@ -142,10 +148,21 @@ impl Judge<'_> {
         let starts = self.starts(vm);
         for (index, start) in starts.iter().enumerate() {
             let before = index.checked_sub(1).map(|index| &starts[index]);
-            if let Err(why) = self.start(start, before, &packets) {
-                let story = self.story(vm, &packets, &starts);
-                self.judgement.broken.push(format!("{why}: {story}"));
+            let story = || self.story(vm, &packets, &starts);
+            match self.start(start, before, &packets) {
+                Ok(()) => {}
+                Err(Fault::Broken(why)) => {
+                    let story = story();
+                    self.judgement.broken.push(format!("{why}: {story}"));
+                }
+                Err(Fault::Excused(why)) => {
+                    let story = story();
+                    self.judgement.excused.push(format!("{why}: {story}"));
+                }
             }
+            let first = self.causes(start, &packets).iter().map(|one| one.at).min();
+            let delay = first.map(|first| start.at.saturating_duration_since(first));
+            self.judgement.worst = self.judgement.worst.max(delay.unwrap_or_default());
         }
         for packet in &packets {
             self.judgement.packets += 1;
@@ -192,15 +209,21 @@ impl Judge<'_> {
         starts
     }
 
+    /// Who told of a start; else the only one that decided anything about the VM until the next.
     fn maker(&self, vm: usize, at: Instant, next: Option<Instant>) -> Option<usize> {
         let lines = self.lines.iter().filter(|(_, line)| {
-            line.field("outcome") == "started"
-                && line.field("vm") == name(vm)
+            line.field("vm") == name(vm)
                 && line.at + BLINK >= at
                 && next.is_none_or(|next| line.at < next)
         });
-        let first = lines.min_by_key(|(_, line)| line.at);
-        first.map(|(manager, _)| *manager)
+        let lines: Vec<_> = lines.collect();
+        let started = lines
+            .iter()
+            .filter(|(_, line)| line.field("outcome") == "started");
+        let first = started.min_by_key(|(_, line)| line.at);
+        let deciders: BTreeSet<_> = lines.iter().map(|(one, _)| *one).collect();
+        let only = deciders.first().filter(|_| deciders.len() == 1);
+        first.map(|(one, _)| *one).or(only.copied())
     }
 
     /// What may have caused a start: heard while the VM was off, and not too old.
@@ -226,37 +249,33 @@ impl Judge<'_> {
 
     /// Whether a start keeps the promise.
     fn start(
-        &mut self,
+        &self,
         start: &Start,
         before: Option<&Start>,
         packets: &[Packet],
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let causes = self.causes(start, packets);
-        if let Some(first) = causes.iter().map(|one| one.at).min() {
-            let delay = start.at.saturating_duration_since(first);
-            self.judgement.worst = self.judgement.worst.max(delay);
-        }
         if causes.is_empty() {
             if self.fresh(start, packets).is_empty() {
-                return Err("started, and nobody had asked for it within the TTL".into());
+                let why = "started, and nobody had asked for it within the TTL";
+                return Err(Fault::Broken(why));
             }
             if before.is_some_and(|before| self.observed(before, start)) {
-                return Err("started by a packet from before the VM went on and off".into());
+                let why = "started by a packet from before the VM went on and off";
+                return Err(Fault::Broken(why));
             }
-            self.judgement.excused += 1;
-            return Ok(());
+            return Err(Fault::Excused("nobody saw that it went on and off"));
         }
         let Some(before) = before else { return Ok(()) };
         let first = self.causes(before, packets).iter().map(|one| one.at).min();
         let Some(first) = first else { return Ok(()) };
         if causes.iter().any(|one| one.at + BLINK >= first + window()) {
-            return Ok(());
+            Ok(())
+        } else if self.marked(before, start) {
+            Err(Fault::Broken("started a second time for one wake"))
+        } else {
+            Err(Fault::Excused("the mark was in another manager"))
         }
-        if self.marked(before, start) {
-            return Err("started a second time for one wake".into());
-        }
-        self.judgement.excused += 1;
-        Ok(())
     }
 
     /// Whether who started the VM must have seen that it had gone on and off before.
@@ -307,22 +326,19 @@ impl Judge<'_> {
             .lines
             .iter()
             .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
-        match told.map(|(_, line)| line.field("outcome").to_owned()) {
-            Some(outcome) => {
-                if outcome == "expired" && self.ways.was_easy(&packet.hearings, paced(EASY)) {
-                    let story = self.story(vm, packets, starts);
-                    let broken = format!("given up, though nothing was in the way: {story}");
-                    self.judgement.broken.push(broken);
-                }
-                *self.judgement.told.entry(outcome).or_default() += 1;
-            }
-            None => {
-                let story = self.story(vm, packets, starts);
-                let sent = self.clock(packet.at);
-                let lost = format!("neither started nor told, sent at {sent}: {story}");
-                self.judgement.pending.push(lost);
-            }
+        let told = told.map(|(_, line)| line.field("outcome").to_owned());
+        let Some(outcome) = told else {
+            let story = self.story(vm, packets, starts);
+            let sent = self.clock(packet.at);
+            let lost = format!("neither started nor told, sent at {sent}: {story}");
+            return self.judgement.pending.push(lost);
+        };
+        if outcome == "expired" && self.ways.was_easy(&packet.hearings, paced(EASY)) {
+            let story = self.story(vm, packets, starts);
+            let broken = format!("given up, though nothing was in the way: {story}");
+            self.judgement.broken.push(broken);
         }
+        *self.judgement.told.entry(outcome).or_default() += 1;
     }
 
     fn clock(&self, at: Instant) -> String {

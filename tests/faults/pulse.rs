@@ -14,7 +14,7 @@ use std::{
 };
 
 /// How often it is looked.
-const BEAT: Duration = Duration::from_millis(200);
+const BEAT: Duration = Duration::from_millis(500);
 
 /// The processes of a run, to which each that is started is added.
 pub(crate) type Pids = Arc<Mutex<Vec<u32>>>;

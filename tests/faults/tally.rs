@@ -56,7 +56,7 @@ impl Tally {
         self.packets += judgement.packets;
         self.covered += judgement.covered;
         self.starts += judgement.starts;
-        self.excused += judgement.excused;
+        self.excused += judgement.excused.len();
         self.worst = self.worst.max(judgement.worst);
         add(&mut self.excluded, &judgement.excluded);
         add(&mut self.told, &judgement.told);
