@@ -2,7 +2,8 @@
 //! each for another VM, and a manager is killed, cut off without a word, or asked to end. The real
 //! program as processes on loopback, the API server and KubeVirt simulated in this one.
 //!
-//! `cargo bench --bench failover -- killed` measures one of the [`WAYS`]; without names, all.
+//! `cargo bench --bench failover -- killed` measures one of the [`WAYS`]; without names, all. A number
+//! is that of wakes per second instead.
 
 #![allow(
     clippy::expect_used,
@@ -43,7 +44,7 @@ const WAYS: [(&str, Signal, Duration, u32); 3] = [
     ("asked to end", Signal::SIGTERM, Duration::from_secs(1), 5),
 ];
 
-/// Wakes for each second.
+/// Wakes per second.
 const RATE: u32 = 100;
 
 /// Seconds before the manager goes.
@@ -61,13 +62,16 @@ fn main() {
         println!("measures only when asked to by `cargo bench`");
         return;
     }
-    let all = args.iter().all(|arg| arg.starts_with('-'));
+    let rate = args.iter().find_map(|arg| arg.parse().ok());
+    let rate = rate.unwrap_or(RATE);
+    let is_name = |arg: &&String| !arg.starts_with('-') && arg.parse::<u32>().is_err();
+    let all = !args.iter().any(|arg| is_name(&arg));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::default();
     for way in WAYS {
         if all || args.iter().any(|arg| way.0.split(' ').next() == Some(arg)) {
             eprintln!("measuring: a manager is {}", way.0);
-            runtime.block_on(measure(&mut table, way));
+            runtime.block_on(measure(&mut table, way, rate));
         }
     }
     println!("{table}");
@@ -121,14 +125,18 @@ impl Bed {
     }
 }
 
-async fn measure(table: &mut Table, (how, signal, limit, after): (&str, Signal, Duration, u32)) {
-    let wakes = RATE * (BEFORE + after);
+async fn measure(
+    table: &mut Table,
+    (how, signal, limit, after): (&str, Signal, Duration, u32),
+    rate: u32,
+) {
+    let wakes = rate * (BEFORE + after);
     let bed = Bed::new(wakes).await;
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
     let (mut sent, mut gone) = (Vec::new(), SystemTime::UNIX_EPOCH);
     for number in 0..wakes {
         tick.tick().await;
-        if number == RATE * BEFORE {
+        if number == rate * BEFORE {
             gone = SystemTime::now();
             bed.managers[0].process.signal(signal);
         }
@@ -138,7 +146,7 @@ async fn measure(table: &mut Table, (how, signal, limit, after): (&str, Signal, 
     let lasted = sent
         .last()
         .and_then(|(_, last)| last.duration_since(sent[0].1).ok());
-    let what = format!("one of two managers {how}, {RATE} wakes/s: VMs started");
+    let what = format!("one of two managers {how}, {rate} wakes/s: VMs started");
     table.all(what, times.len() as u64, wakes.into());
     table.time("  the wakes came within", lasted.unwrap_or_default(), None);
     let before = |(_, at): &&(u32, SystemTime)| *at < gone;
