@@ -49,7 +49,8 @@ struct Packet {
 /// Effective starts of one VM.
 struct Start {
     at: Instant,
-    /// When the VM had gone off before, if it had.
+    /// When the VM had been started before, and had gone off since, if it had.
+    last: Option<Instant>,
     off: Option<Instant>,
     /// The manager that told of it.
     maker: Option<usize>,
@@ -229,7 +230,10 @@ impl Judge<'_> {
     /// What may have caused a start: heard while the VM was off, and not too old.
     fn causes<'p>(&self, start: &Start, packets: &'p [Packet]) -> Vec<&'p Hearing> {
         let causes = self.fresh(start, packets).into_iter();
-        let off = |one: &&Hearing| start.off.is_none_or(|off| one.at + BLINK >= off);
+        let off = |one: &&Hearing| {
+            start.off.is_none_or(|off| one.at + BLINK >= off)
+                && start.last.is_none_or(|last| one.at >= last)
+        };
         causes.filter(off).collect()
     }
 
