@@ -199,8 +199,10 @@ impl Judge<'_> {
             if first {
                 let next = times.get(index + 1).copied();
                 let maker = self.maker(vm, *at, next);
+                let (at, last) = (*at, starts.last().map(|start| start.at));
                 starts.push(Start {
-                    at: *at,
+                    at,
+                    last,
                     off,
                     maker,
                 });
