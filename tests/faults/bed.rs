@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kubevirt_wol::packet::MagicPacket;
@@ -77,7 +77,7 @@ pub(crate) struct Seat {
     /// Ends when a manager is.
     pub(crate) ready: JoinSet<()>,
     /// It was asked to end, then.
-    pub(crate) asked: Option<std::time::Instant>,
+    pub(crate) asked: Option<Instant>,
     /// It is to be started again once it has ended.
     pub(crate) again: bool,
 }
@@ -249,6 +249,11 @@ impl Bed {
 
     /// Sends a packet for a VM.
     pub(crate) fn wake(&self, vm: usize, only: Option<usize>) {
+        // The kernel would keep it until the interface is there again.
+        let plugged = |agent| self.record().plugged(agent).contains(Instant::now());
+        if only.is_some_and(|agent| !plugged(agent)) {
+            return;
+        }
         let packet = MagicPacket::new(mac(vm), &[]).expect("a station's address");
         let to: Vec<_> = match only {
             Some(agent) => vec![agent],

@@ -49,7 +49,8 @@ struct Packet {
 /// Effective starts of one VM.
 struct Start {
     at: Instant,
-    /// When the VM had gone off before, if it had.
+    /// When the VM had been started before, and had gone off since, if it had.
+    last: Option<Instant>,
     off: Option<Instant>,
     /// The manager that told of it.
     maker: Option<usize>,
@@ -198,8 +199,10 @@ impl Judge<'_> {
             if first {
                 let next = times.get(index + 1).copied();
                 let maker = self.maker(vm, *at, next);
+                let (at, last) = (*at, starts.last().map(|start| start.at));
                 starts.push(Start {
-                    at: *at,
+                    at,
+                    last,
                     off,
                     maker,
                 });
@@ -229,7 +232,10 @@ impl Judge<'_> {
     /// What may have caused a start: heard while the VM was off, and not too old.
     fn causes<'p>(&self, start: &Start, packets: &'p [Packet]) -> Vec<&'p Hearing> {
         let causes = self.fresh(start, packets).into_iter();
-        let off = |one: &&Hearing| start.off.is_none_or(|off| one.at + BLINK >= off);
+        let off = |one: &&Hearing| {
+            start.off.is_none_or(|off| one.at + BLINK >= off)
+                && start.last.is_none_or(|last| one.at >= last)
+        };
         causes.filter(off).collect()
     }
 
