@@ -123,7 +123,6 @@ impl Cluster {
             stale: watch::Sender::default(),
             in_force: watch::Sender::default(),
             passwords: watch::Sender::default(),
-            pulse: kubevirt_wol::manager::pulse::Pulse::new(),
             liveness: Liveness::default(),
             token: token.clone(),
         };
