@@ -87,11 +87,14 @@ fuzz TARGET SECONDS="60" *ARGS:
 proto:
     cargo check --locked
 
+# They are moved when they are whole: a program that does not compile leaves what is there.
 # The definition and the rights go into the base and into the chart, and the base into one file.
 # Write what deploy/ has of the code.
 manifests:
-    cargo run --locked --quiet -- crd > deploy/base/crd.yaml
-    cargo run --locked --quiet --example rbac > deploy/base/rbac.yaml
+    mkdir -p target/manifests
+    cargo run --locked --quiet -- crd > target/manifests/crd.yaml
+    cargo run --locked --quiet --example rbac > target/manifests/rbac.yaml
+    mv target/manifests/crd.yaml target/manifests/rbac.yaml deploy/base/
     cp deploy/base/crd.yaml deploy/base/rbac.yaml deploy/components/prometheus/rules.yaml deploy/chart/files/
     env -u IMG deploy/render > deploy/install.yaml
 

@@ -36,7 +36,7 @@ const OTHERS: [&str; 14] = [
 /// The names of the recipes.
 fn recipes() -> BTreeSet<&'static str> {
     static HEAD: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?m)^([a-z][a-z-]*)(?: [^\n:]*)?:(?: |$)").unwrap());
+        LazyLock::new(|| Regex::new(r"(?m)^([a-z][a-z0-9-]*)(?: [^\n:]*)?:(?: |$)").unwrap());
     let heads = HEAD.captures_iter(JUSTFILE);
     heads.map(|head| head.get(1).unwrap().as_str()).collect()
 }
@@ -89,6 +89,7 @@ fn judge(command: &[String]) -> Result<(), String> {
     };
     match &**program {
         "kubevirt-wol" | "/kubevirt-wol" => ours(words),
+        "sudo" => judge(words),
         "cargo" => of_cargo(words),
         "just" => match words {
             [recipe, ..] if recipe.starts_with('-') || recipes().contains(&**recipe) => Ok(()),

@@ -120,6 +120,14 @@ fn values_that_cannot_work_are_refused_in_words() {
             "/networkPolicy/agentCIDRs",
         ),
         ("agent: {extraArgs: [no-raw]}", "/agent/extraArgs"),
+        // Labels and names that only the API server would refuse.
+        ("commonLabels: {app: lan}", "/commonLabels/app"),
+        ("agent: {podLabels: {app: lan}}", "/agent/podLabels/app"),
+        ("fullnameOverride: wol.lan", "/fullnameOverride"),
+        (
+            "tls: {mode: cert-manager, certManager: {issuerRef: {kind: ClusterIssuer}}}",
+            "/tls/certManager/issuerRef",
+        ),
     ] {
         let Some(rendered) = chart(AS_DOCUMENTED, values) else {
             return;

@@ -252,6 +252,9 @@ impl Installed<'_> {
         assert_eq!(names.secure_on_secrets, args.secure_on_secrets);
         let own = self.options.protection == Protection::OwnCa;
         assert_eq!(check.ca_file.is_none(), own);
+        // So has `check` in a manager's pod, by kubectl exec.
+        let environment = self.manager["containers"][0]["env"].to_string();
+        assert_eq!(!environment.contains("\"WOL_CA_FILE\""), own);
         self.objects.get(
             "ServiceAccount",
             pod["serviceAccountName"].as_str().unwrap(),

@@ -154,6 +154,21 @@ fn the_network_policy_lets_in_what_managers_serve() {
     // Agents come from their nodes' addresses, which no selector of pods stands for.
     let of_agents = rules.iter().find(|rule| ports(rule).contains(&9090));
     assert_eq!(of_agents.unwrap().get("from"), None);
+    // `check` in a manager's pod asks the others, also where agents' networks are filled in.
+    let managers = json!({"podSelector": policy["podSelector"]});
+    let to_managers = |rule: &&Value| rule["to"] == json!([managers]);
+    let out = policy["egress"].as_array().unwrap().iter();
+    assert!(
+        out.filter(to_managers)
+            .any(|rule| ports(rule).contains(&9090))
+    );
+    let from_managers = |rule: &&Value| rule["from"][0] == managers;
+    assert!(
+        rules
+            .iter()
+            .filter(from_managers)
+            .any(|rule| ports(rule).contains(&9090))
+    );
 }
 
 #[test]

@@ -106,6 +106,9 @@ app.kubernetes.io/part-of: kubevirt-wol
 {{- if ne .Values.tls.mode "own-ca" }}
 - name: WOL_TLS_DIR
   value: /var/run/secrets/kubevirt-wol/tls
+# For `kubevirt-wol check`, by kubectl exec: the managers keep no authority that it could look for.
+- name: WOL_CA_FILE
+  value: /var/run/secrets/kubevirt-wol/{{ ternary "ca" "tls" (not (empty .Values.tls.caConfigMap)) }}/ca.crt
 {{- end }}
 {{- with .Values.manager.extraEnv }}
 {{ toYaml . }}
