@@ -102,6 +102,12 @@ impl Pulse {
         recent.map_or(now, |(begin, _)| begin)
     }
 
+    /// When what this process knows of VMs is no longer of before it stood still the last time.
+    pub fn caught_up_at(&self) -> Instant {
+        let gap = self.beats().gap;
+        gap.map_or_else(Instant::now, |(_, end)| end + crate::pace::of(CATCHING_UP))
+    }
+
     /// Whether the process stood still moments ago, so that what it knows of VMs may be of before.
     pub fn is_catching_up(&self) -> bool {
         let now = Instant::now();
