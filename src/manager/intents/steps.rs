@@ -290,8 +290,7 @@ impl Intents {
             }
         }
         let goes_on = |intent: &Intent| {
-            let starts =
-                matches!(intent.state, State::Calling { call, .. } if call != Call::Read);
+            let starts = matches!(intent.state, State::Calling { call, .. } if call != Call::Read);
             starts || intent.accepted.is_some() || !intent.is_listened_to()
         };
         let left = self.open.iter().filter(|(_, intent)| !goes_on(intent));
@@ -314,7 +313,7 @@ impl Intents {
         }
         self.reporters -= intent.reporters();
         for reply in intent.into_reporters() {
-            let answer = Answer::Deferred(BUSY, STOOD_STILL.into());
+            let answer = Answer::Deferred(pace::of(BUSY), STOOD_STILL.into());
             self.actions.push(Action::Answer(reply, answer));
         }
     }

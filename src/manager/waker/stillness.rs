@@ -15,7 +15,9 @@ impl Waker {
             return;
         }
         let caught_up = self.tools.pulse.caught_up_at().into_std();
-        let left = self.intents.stood_still(Instant::now().into_std(), caught_up);
+        let left = self
+            .intents
+            .stood_still(Instant::now().into_std(), caught_up);
         tracing::warn!(
             wakes = left.len(),
             "this manager stood still for a while; wakes that waited are reported anew"

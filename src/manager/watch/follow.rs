@@ -270,11 +270,13 @@ impl Retry {
         let before = self.last.replace((trouble, Instant::now()));
         let before = before.filter(|(_, at)| at.elapsed() < crate::pace::of(CALM));
         let news = before.is_none_or(|(before, _)| before != trouble);
-        if before.is_none() {
-            self.failures = 0;
-        } else if news {
+        match before {
+            None => self.failures = 0,
             // A server that comes back refuses us for a moment, which is no matter for a person.
-            self.failures = self.failures.min(FEW);
+            Some((Trouble::Unavailable | Trouble::Unauthorized, _)) if news => {
+                self.failures = self.failures.min(FEW);
+            }
+            Some(_) => {}
         }
         self.failures += 1;
         news
