@@ -72,8 +72,10 @@ impl<K: Eq + Hash> Window<K> {
         self.length = length;
     }
 
-    /// Admits `key` at `now`, which must not go backwards between calls.
+    /// Admits `key` at `now`; where that is before the newest key, as of that one.
     pub fn admit(&mut self, key: K, now: Instant) -> Verdict {
+        let newest = self.slots.get(self.newest as usize);
+        let now = newest.map_or(now, |newest| newest.since.max(now));
         self.expire(now);
         let hash = self.hasher.hash_one(&key);
         let slots = &self.slots;

@@ -241,9 +241,13 @@ impl Manager {
         let ends = (token.clone(), last.clone());
         self.leading.spawn(&mut tasks, followed, ends, heart);
         let last_wakes = self.last_wakes;
-        tasks.spawn("last wakes", last_wakes.run(last, heart("last wakes")));
+        tasks.spawn(
+            "last wakes",
+            last_wakes.run(last.clone(), heart("last wakes")),
+        );
+        // Beats as long as anybody asks it: who starves it is taken for a process that stood still.
         let pulse = server.agents.pulse.clone();
-        tasks.spawn("pulse", pulse.run(token.clone(), heart("pulse")));
+        tasks.spawn("pulse", pulse.run(last, heart("pulse")));
         tasks.spawn(
             "staleness",
             self.watch.clone().staleness(heart("staleness")),

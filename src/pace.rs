@@ -1,12 +1,13 @@
 //! Owns the pace: how many times as fast as promised every time of the delivery contract passes.
 //!
-//! It is 1 but in tests of faults, which set it by a hidden option so as not to wait for minutes. A
+//! It is 1 but in tests of faults, which set it by a hidden option of debug builds so as not to wait for minutes. A
 //! constant keeps the promised time, and goes through [`of`] where it is waited for; the manager's
 //! options go through it where they are read. What follows from such a time is not scaled again.
 //!
 //! Not scaled are: what is measured rather than waited for, the kernel's and the API server's own times
 //! where they have whole seconds (those are never less than 1 s, see [`whole_seconds`]), the heartbeats of
-//! `admin`, and the rates and bounds that protect a machine from a flood.
+//! `admin`, and the bounds and rates that protect a machine from a flood. The rates of what one VM or one
+//! manager does are, by [`rate`]: starts, Events, and the wakes of one target.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -138,7 +138,8 @@ impl Tasks {
             tasks,
             "these tasks did not end in time; ending without them"
         );
-        anyhow!("not ended within {WITHIN:?} of being asked to: {tasks}")
+        let within = crate::pace::of(WITHIN);
+        anyhow!("not ended within {within:?} of being asked to: {tasks}")
     }
 }
 

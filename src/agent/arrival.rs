@@ -36,7 +36,7 @@ fn read(time: TimeSpec) -> Option<SystemTime> {
 /// When a packet arrived that was read at `now`.
 pub(super) fn arrived(stamp: Option<SystemTime>, now: Instant) -> Instant {
     let waited = stamp.and_then(|stamp| SystemTime::now().duration_since(stamp).ok());
-    let waited = waited.filter(|waited| *waited >= NOTABLE);
+    let waited = waited.filter(|waited| *waited >= crate::pace::of(NOTABLE));
     waited
         .and_then(|waited| now.checked_sub(waited))
         .unwrap_or(now)

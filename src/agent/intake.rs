@@ -191,10 +191,15 @@ impl Intake {
         let Some(passed) = fingerprint(&state.filters, origin) else {
             return Verdict::Filtered;
         };
+        if state.ring.is_too_old(heard_at, now) {
+            self.metrics.lost(Loss::Stale);
+            return Verdict::Stale;
+        }
         let mut verdict = Verdict::Repeat;
         for packet in packets {
             let key = (packet.target, packet.trailing, passed);
-            if state.window.admit(key, now) == dedup::Verdict::Repeat
+            // What waited while this agent was frozen is no copy of what came long after it.
+            if state.window.admit(key, heard_at) == dedup::Verdict::Repeat
                 && !sabotage::is(Mechanism::Dedup)
             {
                 state.ring.improve(&key, origin);

@@ -144,8 +144,8 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        use Verdict::{Filtered, Invalid, Limited, Repeat, Reported};
-        let verdicts = [Reported, Repeat, Filtered, Limited, Invalid];
+        use Verdict::{Filtered, Invalid, Limited, Repeat, Reported, Stale};
+        let verdicts = [Reported, Repeat, Filtered, Limited, Stale, Invalid];
         let read = Way::KNOWN
             .into_iter()
             .flat_map(|way| verdicts.map(|verdict| (way, verdict)));

@@ -107,6 +107,12 @@ impl Ring {
         self.known.contains(target)
     }
 
+    /// Whether a wake that was heard then may start nothing any more.
+    #[must_use]
+    pub fn is_too_old(&self, heard_at: Instant, now: Instant) -> bool {
+        !sabotage::is(Mechanism::Ttl) && now.saturating_duration_since(heard_at) >= self.ttl
+    }
+
     /// Takes a wake in; `known` says whether its target is known to be wakeable. Where the ring is
     /// full, the oldest leaves it that is not, so that a flood of unknown addresses cannot push out
     /// a real wake; where all are, an unknown one is not even taken. Of too many for one target the
@@ -278,7 +284,7 @@ impl Ring {
         match answer {
             Answer::Deferred(time, _) => {
                 let until = now + (*time).clamp(pace::of(DEFERRAL.0), pace::of(DEFERRAL.1));
-                entry.kept_until = Some(until);
+                entry.keep(until);
                 entry.asked.retain(|asked| asked != replica);
                 // Kept, but not remembered: a manager that knows nothing yet defers everything.
                 entry.recognize(&mut self.queues);
@@ -308,8 +314,8 @@ impl Ring {
                 }
                 // The final answer may have been lost on its way: ask once more.
                 Place::Deferred(by, until) if now >= *until => {
-                    entry.kept_until = Some(now + pace::of(ACK_TIMEOUT));
                     let place = Place::Queued(by.clone());
+                    entry.keep(now + pace::of(ACK_TIMEOUT));
                     entry.move_to(place, &mut self.queues);
                 }
                 _ => {}

@@ -1,15 +1,19 @@
-//! Owns the hidden flags by which the tests of faults set the pace, and break what they test.
+//! Owns the hidden flags by which the tests of faults set the pace, and break what they test. A program for
+//! people has none of them.
 
 use clap::Args;
 
-use crate::pace;
 #[cfg(debug_assertions)]
-use crate::sabotage::{self, Mechanism};
+use crate::{
+    pace,
+    sabotage::{self, Mechanism},
+};
 
 /// What no person sets.
 #[derive(Debug, Clone, Args)]
 pub struct HookArgs {
     /// For tests: every time of the delivery contract passes so many times as fast.
+    #[cfg(debug_assertions)]
     #[arg(
         long,
         global = true,
@@ -38,13 +42,13 @@ impl HookArgs {
     /// Puts them into force for this process, and says so: a copy of a test's command line must
     /// not go unseen.
     pub fn apply(&self) {
-        pace::set(self.time_scale);
-        if self.time_scale > 1.0 {
-            let scale = self.time_scale;
-            tracing::warn!(scale, "for tests: times are shorter than promised");
-        }
         #[cfg(debug_assertions)]
         {
+            pace::set(self.time_scale);
+            if self.time_scale > 1.0 {
+                let scale = self.time_scale;
+                tracing::warn!(scale, "for tests: times are shorter than promised");
+            }
             sabotage::set(&self.sabotage);
             if !self.sabotage.is_empty() {
                 let off = &self.sabotage;

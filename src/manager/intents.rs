@@ -85,6 +85,8 @@ pub struct Intents {
     tickets: u64,
     jitter: fastrand::Rng,
     closing: bool,
+    /// Nothing is started before.
+    held_until: Option<Instant>,
     actions: Vec<Action>,
 }
 
@@ -104,6 +106,7 @@ impl Intents {
             tickets: 0,
             jitter: fastrand::Rng::with_seed(seed),
             closing: false,
+            held_until: None,
             actions: Vec::new(),
             limits,
         }
@@ -119,6 +122,7 @@ impl Intents {
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let throttled = !self.starts.is_empty() && self.under_way < self.limits.concurrency;
         let start = (throttled && !self.closing).then(|| self.throttle.ready_at(now));
+        let start = start.map(|at| self.held_until.map_or(at, |held| at.max(held)));
         let due = self.due.first().map(|(at, _)| *at);
         start.into_iter().chain(due).min()
     }
@@ -201,7 +205,7 @@ impl Intents {
         if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
             return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
         }
-        // Who deferred it saw the VM off, and may have seen it go off a little earlier than we.
+        // Who deferred it may have seen the VM go off a little earlier than we, if it looked at all.
         let slack = if report.deferred {
             pace::of(SKEW)
         } else {

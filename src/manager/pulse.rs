@@ -79,8 +79,14 @@ impl Pulse {
     /// How often the process has stood still so far. Whoever took something in before this number
     /// rose must not believe its age.
     pub fn gaps(&self) -> u64 {
-        let now = (Instant::now(), SystemTime::now());
+        drop(self.beat());
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the clocks, and says when that was. Each event comes by here, so it is one lock.
+    fn beat(&self) -> (Instant, MutexGuard<'_, Beats>) {
         let mut beats = self.beats();
+        let now = (Instant::now(), SystemTime::now());
         let last = std::mem::replace(&mut beats.last, now);
         let monotonic = now.0.saturating_duration_since(last.0);
         let wall = now.1.duration_since(last.1).unwrap_or_default();
@@ -89,23 +95,29 @@ impl Pulse {
             let gaps = self.gaps.fetch_add(1, Ordering::Relaxed) + 1;
             self.announced.send_replace(gaps);
         }
-        self.gaps.load(Ordering::Relaxed)
+        (now.0, beats)
     }
 
     /// Since when the news that come now may have waited: since before the process stood still, if that
     /// was moments ago, and else since now.
     pub fn awake_since(&self) -> Instant {
-        self.gaps();
-        let (now, gap) = (Instant::now(), self.beats().gap);
-        let recent = gap
+        let (now, beats) = self.beat();
+        let recent = beats
+            .gap
             .filter(|(_, end)| now.saturating_duration_since(*end) < crate::pace::of(CATCHING_UP));
         recent.map_or(now, |(begin, _)| begin)
     }
 
+    /// When what this process knows of VMs is no longer of before it stood still the last time.
+    pub fn caught_up_at(&self) -> Instant {
+        let gap = self.beats().gap;
+        gap.map_or_else(Instant::now, |(_, end)| end + crate::pace::of(CATCHING_UP))
+    }
+
     /// Whether the process stood still moments ago, so that what it knows of VMs may be of before.
     pub fn is_catching_up(&self) -> bool {
-        let now = Instant::now();
-        self.awake_since() < now
+        let before = Instant::now();
+        self.awake_since() < before
     }
 
     fn beats(&self) -> MutexGuard<'_, Beats> {

@@ -71,4 +71,10 @@ impl Reply {
     pub fn send(&self, answer: Answer) -> bool {
         self.answers.try_send((self.seq, answer)).is_ok()
     }
+
+    /// Whether the session is still there: an agent that ended, or one that asks once only, is not.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.answers.is_closed()
+    }
 }

@@ -144,7 +144,7 @@ impl Waker {
     /// Takes the next news, or does what is due.
     async fn turn(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
-        let turn = now + TURN;
+        let turn = now + crate::pace::of(TURN);
         let due = self.intents.next_due(now.into_std());
         let due = due.map_or(turn, |due| turn.min(Instant::from_std(due)));
         tokio::select! {
@@ -152,8 +152,14 @@ impl Waker {
             Some(done) = self.calls.join_next() => self.done(done)?,
             () = self.changes.some() => self.news(),
             () = self.tools.contact.returned() => self.intents.hasten(Instant::now().into_std()),
-            () = sleep_until(due) => self.intents.tick(Instant::now().into_std()),
-            Some(wake) = self.queue.recv() => self.admit(wake),
+            () = sleep_until(due) => {
+                self.heed_pulse();
+                self.intents.tick(Instant::now().into_std());
+            }
+            Some(wake) = self.queue.recv() => {
+                self.heed_pulse();
+                self.admit(wake);
+            }
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Who writes the managers' Events, and what their reasons begin with.
 const COMPONENT: &str = "kubevirt-wol";
 const REASONS: &str = "WakeOnLan";
+/// The reasons by which a wake ends without a start.
+const ENDS: [&str; 2] = ["WakeOnLanRefused", "WakeOnLanExpired"];
 
 /// What is followed, as it was before anything was sent.
 pub(super) struct Wait {
@@ -38,8 +40,8 @@ pub(super) struct Wait {
 /// One virtual machine that is followed.
 struct Followed {
     key: VmKey,
-    /// The versions of the Events that were seen; what else comes is new.
-    seen: HashMap<String, String>,
+    /// The versions of the Events that were seen, none until they could be read; what else comes is new.
+    seen: Option<HashMap<String, String>>,
     /// What the managers said last of it, be it before.
     last: Option<String>,
     /// What it looked like last, or why it could not be seen.
@@ -57,7 +59,8 @@ struct End {
 struct Word {
     uid: String,
     version: String,
-    is_trouble: bool,
+    /// Whether this is the end of the wake. What another config or node makes of it is not.
+    is_end: bool,
     message: String,
 }
 
@@ -115,7 +118,7 @@ impl Wait {
         let mut vms: Vec<_> = keys.into_iter().map(Followed::new).collect();
         runtime.block_on(async {
             for vm in &mut vms {
-                // What cannot be read now may be readable later; then all of it counts as new.
+                // What cannot be read now may be readable later; then none of that counts as new.
                 let _ = vm.listen(&look).await;
             }
         });
@@ -169,7 +172,7 @@ impl Followed {
     fn new(key: VmKey) -> Self {
         Self {
             key,
-            seen: HashMap::new(),
+            seen: None,
             last: None,
             state: "was not looked at".into(),
             end: None,
@@ -199,7 +202,7 @@ impl Followed {
         };
         let (words, trouble) = match words {
             Ok(words) => {
-                let trouble = words.iter().find(|word| word.is_trouble);
+                let trouble = words.iter().find(|word| word.is_end);
                 let trouble = trouble.map(|word| Err(word.message.clone()));
                 (words, trouble)
             }
@@ -212,14 +215,14 @@ impl Followed {
         // One that runs, runs, whatever was said.
         let after = began.elapsed();
         self.end = result.or(trouble).map(|result| End { after, result });
-        let news = words.into_iter().filter(|word| !word.is_trouble);
+        let news = words.into_iter().filter(|word| !word.is_end);
         news.map(|word| word.message).collect()
     }
 
     /// Whether it runs; nothing as long as that may come.
     fn judge(&mut self, vm: &VirtualMachine) -> Option<Result<String, String>> {
         let status = vm.printable_status.as_deref().unwrap_or("of no status");
-        self.state = format!("is {status}");
+        self.state = format!("is {}", plain(status));
         match status {
             "Paused" => Some(Ok("is on, but paused".into())),
             "Running" | "Migrating" => Some(Ok("runs".into())),
@@ -242,10 +245,15 @@ impl Followed {
         );
         let events = look.list::<Value>(&place, &query).await?;
         let mut news: Vec<Word> = events.iter().filter_map(Word::read).collect();
-        news.retain(|word| self.seen.get(&word.uid) != Some(&word.version));
+        let is_first = self.seen.is_none();
+        let seen = self.seen.get_or_insert_default();
+        news.retain(|word| seen.get(&word.uid) != Some(&word.version));
         for word in &news {
-            self.seen.insert(word.uid.clone(), word.version.clone());
+            seen.insert(word.uid.clone(), word.version.clone());
             self.last = Some(word.message.clone());
+        }
+        if is_first {
+            news.clear();
         }
         Ok(news)
     }
@@ -307,8 +315,60 @@ impl Word {
         ours.then(|| Self {
             uid: text("/metadata/uid").unwrap_or_default().into(),
             version: text("/metadata/resourceVersion").unwrap_or_default().into(),
-            is_trouble: text("/type") == Some("Warning"),
-            message: text("/message").unwrap_or_default().into(),
+            is_end: text("/reason").is_some_and(|reason| ENDS.contains(&reason)),
+            message: plain(text("/message").unwrap_or_default()),
         })
+    }
+}
+
+/// What was written by others, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(component: &str, reason: &str, message: &str) -> Option<Word> {
+        Word::read(&json!({
+            "metadata": {"uid": "1", "resourceVersion": "7"},
+            "source": {"component": component},
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+        }))
+    }
+
+    #[test]
+    fn only_a_start_that_is_refused_or_given_up_ends_the_wait() {
+        for (reason, ends) in [
+            ("WakeOnLanRefused", true),
+            ("WakeOnLanExpired", true),
+            ("WakeOnLanIgnored", false),
+            ("WakeOnLanAmbiguous", false),
+            ("WakeOnLanDeferred", false),
+        ] {
+            assert_eq!(
+                word(COMPONENT, reason, "").unwrap().is_end,
+                ends,
+                "{reason}"
+            );
+        }
+        assert!(word("kubelet", "WakeOnLanRefused", "").is_none());
+    }
+
+    #[test]
+    fn what_an_event_says_moves_no_cursor() {
+        let told = word(
+            COMPONENT,
+            "WakeOnLanIgnored",
+            "no\u{1b}[2J\r\nwell: \u{9b}1m é",
+        )
+        .unwrap();
+        assert_eq!(
+            told.message,
+            "no\u{fffd}[2J\u{fffd}\u{fffd}well: \u{fffd}1m é"
+        );
     }
 }

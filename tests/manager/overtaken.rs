@@ -173,7 +173,7 @@ fn a_manager_that_stood_still_forgets_the_wakes_that_waited_and_has_them_told_an
     world.now += 7 * SECOND;
     // It thaws, and the first thing it learns is from before.
     world.intents.changed(&vm("a", Power::Off), world.now);
-    let left = world.intents.stood_still();
+    let left = world.intents.stood_still(world.now, world.now + 3 * SECOND);
     world.act();
     assert_eq!(left, [vm("a", Power::Off).uid.clone()]);
     assert_eq!((world.starts(), world.intents.under_way()), (1, 1));
@@ -190,4 +190,52 @@ fn a_manager_that_stood_still_forgets_the_wakes_that_waited_and_has_them_told_an
     assert_eq!((world.starts(), world.intents.len()), (1, 0));
     world.wake(&vm("a", Power::Off));
     assert_eq!(world.starts(), 2, "as if nothing had been");
+}
+
+#[test]
+fn a_manager_that_stood_still_keeps_the_wakes_that_nobody_can_report_again() {
+    let mut world = world();
+    let stopping = vm("a", Power::Stopping);
+    world.wake(&stopping);
+    world.wake(&vm("b", Power::Off));
+    world.answered(Answered::Accepted);
+    world.pass(2 * SECOND);
+    // The agents that told of them have ended: they were promised that this manager waits.
+    world.agents_end();
+    world.now += 7 * SECOND;
+    // It thaws, and the first thing it learns is from before.
+    world.intents.changed(&vm("a", Power::Off), world.now);
+    let caught_up = world.now + 3 * SECOND;
+    let left = world.intents.stood_still(world.now, caught_up);
+    world.act();
+    assert_eq!((left.len(), world.intents.len()), (0, 2));
+    assert_eq!(world.starts(), 1, "nothing is started on what it knew");
+    world.changed(&vm("b", Power::On));
+    assert_eq!(world.settled[0].outcome, Outcome::Started, "and told");
+    world.pass(2 * SECOND);
+    assert_eq!(world.starts(), 1);
+    world.pass(2 * SECOND);
+    assert_eq!(world.starts(), 2, "once it has caught up");
+    world.answered(Answered::Accepted);
+    world.changed(&vm("a", Power::On));
+    assert_eq!(world.settled[1].outcome, Outcome::Started);
+}
+
+#[test]
+fn a_manager_that_stood_still_starts_nothing_that_others_had_on_meanwhile() {
+    let mut world = world();
+    world.wake(&vm("a", Power::Stopping));
+    world.pass(SECOND);
+    world.agents_end();
+    world.now += 7 * SECOND;
+    world.intents.changed(&vm("a", Power::Off), world.now);
+    let caught_up = world.now + 3 * SECOND;
+    world.intents.stood_still(world.now, caught_up);
+    world.act();
+    world.pass(SECOND);
+    let stopped = off(&world, Some(2 * SECOND), Some(SECOND));
+    world.changed(&stopped);
+    assert_eq!(world.settled[0].outcome, Outcome::AlreadyOn);
+    world.pass(10 * MINUTE);
+    assert_eq!((world.starts(), world.intents.len()), (0, 0));
 }

@@ -81,6 +81,34 @@ fn a_repeat_within_two_seconds_is_one_wake_and_one_after_them_another() {
 }
 
 #[test]
+fn what_waited_while_the_agent_was_frozen_does_not_hide_what_came_last() {
+    let (intake, t0) = intake();
+    let now = t0 + Duration::from_secs(40);
+    let read = |ago, target| {
+        let heard_at = now - Duration::from_secs(ago);
+        intake.take(&magic(target, &[]), &udp(), heard_at, now);
+    };
+    // A stale one, one that may still start something, its copy, and one of just now.
+    for ago in [39, 20, 19, 0] {
+        read(ago, 1);
+    }
+    // From another socket, behind the clock of the first: once.
+    read(20, 2);
+    read(0, 2);
+    let events = std::iter::from_fn(|| intake.next_event(A, now));
+    let events: Vec<_> = events.map(|event| (event.seq, event.mac[5])).collect();
+    assert_eq!(events, [(1, 1), (2, 1), (3, 2)]);
+    let text = counted(&intake);
+    for line in [
+        r#"agent_packets_total{carrier="udp",verdict="stale"} 1"#,
+        r#"agent_packets_total{carrier="udp",verdict="repeat"} 2"#,
+        r#"agent_lost_events_total{reason="stale"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
 fn another_password_is_another_wake() {
     let (intake, t0) = intake();
     intake.hear(&magic(1, b"wrong!"), &udp(), t0);

@@ -23,6 +23,8 @@ pub enum Verdict {
     Filtered,
     /// More came than may be reported.
     Limited,
+    /// It was not read before it was too old to start anything.
+    Stale,
     /// It is no magic packet.
     Invalid,
 }
@@ -98,7 +100,7 @@ pub enum Loss {
     Overflow,
     /// One target had as many places as one may have.
     Crowded,
-    /// No manager took it in time.
+    /// No manager took it in time, or the agent itself did not.
     Stale,
 }
 

@@ -58,6 +58,7 @@ impl Sighting {
             Ok(Verdict::Repeat) => format!("a repeat within {window:?}"),
             Ok(Verdict::Filtered) => "refused by the filter of interfaces and sources".to_owned(),
             Ok(Verdict::Limited) => "refused, as too many come".to_owned(),
+            Ok(Verdict::Stale) => "not read before it was too old".to_owned(),
             Ok(Verdict::Invalid) => "not a magic packet".to_owned(),
             Err(reason) => format!("not a magic packet: {}", why(reason)),
         };
@@ -94,6 +95,7 @@ pub(super) const fn word(verdict: Result<Verdict, Invalid>) -> &'static str {
         Ok(Verdict::Repeat) => "repeat",
         Ok(Verdict::Filtered) => "filtered",
         Ok(Verdict::Limited) => "limited",
+        Ok(Verdict::Stale) => "stale",
         Ok(Verdict::Invalid) | Err(_) => "invalid",
     }
 }

@@ -77,6 +77,11 @@ impl Entry {
             && self.kept_until.is_none_or(|until| now >= until)
     }
 
+    /// A manager wants it kept until then; who was promised more keeps that.
+    pub(super) fn keep(&mut self, until: Instant) {
+        self.kept_until = self.kept_until.max(Some(until));
+    }
+
     /// How much would be lost with it: little where a manager has it in its hands, most where one
     /// waits with it for its VM.
     pub(super) fn worth(&self) -> u8 {

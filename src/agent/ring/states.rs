@@ -192,7 +192,7 @@ impl World {
         };
         if let Says::Later = says {
             assert_eq!(settled, None);
-            heard.kept_until = Some(self.now + seconds(3));
+            heard.kept_until = heard.kept_until.max(Some(self.now + seconds(3)));
             heard.sent.insert(replica, None);
         } else {
             let retry = matches!(says, Says::NotFound);
@@ -206,7 +206,7 @@ impl World {
         for entry in self.ring.entries.values() {
             if matches!(&entry.place, Place::Deferred(_, until) if *until <= self.now) {
                 let heard = self.heard.get_mut(&entry.seq).unwrap();
-                heard.kept_until = Some(self.now + ACK_TIMEOUT);
+                heard.kept_until = heard.kept_until.max(Some(self.now + ACK_TIMEOUT));
             }
         }
         let before: Vec<u64> = self.ring.entries.keys().copied().collect();

@@ -248,6 +248,24 @@ fn a_deferral_shorter_than_the_ttl_does_not_shorten_the_life_of_a_wake() {
 }
 
 #[test]
+fn a_short_deferral_does_not_shorten_what_another_manager_promised() {
+    let (mut ring, t0) = (ring(), Instant::now());
+    push(&mut ring, 1, t0);
+    send_all(&mut ring, t0);
+    ring.acked(&A.into(), 1, &deferred(seconds(300)), t0);
+    lose_session(&mut ring);
+    let later = t0 + seconds(100);
+    assert_eq!(send_all(&mut ring, later), [(1, 100)]);
+    ring.acked(&A.into(), 1, &deferred(seconds(2)), later);
+    assert_eq!(ring.tick(later + seconds(2)), []);
+    lose_session(&mut ring);
+    assert_eq!(ring.tick(t0 + seconds(299)), [], "the VM may be stopping");
+    assert_eq!(send_all(&mut ring, t0 + seconds(299)), [(1, 299)]);
+    lose_session(&mut ring);
+    assert_eq!(ring.tick(t0 + seconds(300)), [settled(1, true)]);
+}
+
+#[test]
 fn a_wake_tells_whether_it_was_deferred_however_often_it_is_replayed() {
     let (mut ring, t0) = (ring(), Instant::now());
     push(&mut ring, 1, t0);

@@ -124,6 +124,11 @@ impl Intent {
         self.reporters.len()
     }
 
+    /// Whether somebody can be asked to report it again.
+    pub(super) fn is_listened_to(&self) -> bool {
+        self.reporters.iter().any(|(_, reply)| reply.is_open())
+    }
+
     pub(super) fn into_reporters(self) -> impl Iterator<Item = Reply> {
         self.reporters.into_iter().map(|(_, reply)| reply)
     }

@@ -1,7 +1,6 @@
 //! Owns the small steps that move an intent: queueing its calls, backing off, settling.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -98,6 +97,8 @@ impl Intents {
                 // The last look at the clock before the call: what waited too long starts nothing.
                 if self.is_stale(&uid, now) {
                     self.expire(&uid, now);
+                } else if self.is_held(now) {
+                    return;
                 } else if self.throttle.admit(now) {
                     self.starts.pop_first();
                     self.call(&uid, call, now);
@@ -108,6 +109,11 @@ impl Intents {
                 return;
             }
         }
+    }
+
+    /// Whether nothing is started because this process stood still a moment ago.
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     /// Whose turn it is to be started, or unpaused: what is called for now, not when it queued.
@@ -266,29 +272,33 @@ impl Intents {
         self.due.insert((due, uid.clone()));
     }
 
-    /// The process stood still, so that what it knows of VMs may be of before: nothing is called on that.
-    /// Whoever still waits for an answer reports again, here or elsewhere; only starts that are on their
-    /// way go on. To be told before the actions are taken; names the VMs that nobody waits for any more.
-    pub fn stood_still(&mut self) -> Vec<Arc<str>> {
+    /// The process stood still, so that what it knows of VMs may be of before: nothing is started on that
+    /// until `caught_up`. Who still waits for an answer reports again, here or elsewhere. Starts that are on
+    /// their way or were accepted go on, and so does what nobody can report again. To be told before the
+    /// actions are taken; names the VMs that nobody waits for any more.
+    pub fn stood_still(&mut self, now: Instant, caught_up: Instant) -> Vec<Arc<str>> {
+        self.held_until = Some(caught_up);
         let unmade = |action: &mut Action| matches!(action, Action::Call(..));
         let unmade: Vec<Action> = self.actions.extract_if(.., unmade).collect();
         self.under_way = self.under_way.saturating_sub(unmade.len());
-        let unmade = unmade.iter().filter_map(|action| match action {
-            Action::Call(_, _, vm) => Some(&*vm.uid),
-            _ => None,
-        });
-        let unmade: HashSet<&str> = unmade.collect();
+        for action in unmade {
+            if let Action::Call(call, id, vm) = action
+                && self.calling(&vm.uid, id).is_some()
+            {
+                self.enqueue(&vm.uid, call);
+                self.schedule(&vm.uid);
+            }
+        }
         let goes_on = |intent: &Intent| {
-            let State::Calling { call, .. } = intent.state else {
-                return false;
-            };
-            call != Call::Read && !unmade.contains(&*intent.vm.uid)
+            let starts = matches!(intent.state, State::Calling { call, .. } if call != Call::Read);
+            starts || intent.accepted.is_some() || !intent.is_listened_to()
         };
         let left = self.open.iter().filter(|(_, intent)| !goes_on(intent));
         let left: Vec<Arc<str>> = left.map(|(uid, _)| uid.clone()).collect();
         for uid in &left {
             self.leave(uid);
         }
+        self.pump(now);
         left
     }
 
@@ -303,7 +313,7 @@ impl Intents {
         }
         self.reporters -= intent.reporters();
         for reply in intent.into_reporters() {
-            let answer = Answer::Deferred(BUSY, STOOD_STILL.into());
+            let answer = Answer::Deferred(pace::of(BUSY), STOOD_STILL.into());
             self.actions.push(Action::Answer(reply, answer));
         }
     }

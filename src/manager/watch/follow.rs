@@ -270,11 +270,13 @@ impl Retry {
         let before = self.last.replace((trouble, Instant::now()));
         let before = before.filter(|(_, at)| at.elapsed() < crate::pace::of(CALM));
         let news = before.is_none_or(|(before, _)| before != trouble);
-        if before.is_none() {
-            self.failures = 0;
-        } else if news {
+        match before {
+            None => self.failures = 0,
             // A server that comes back refuses us for a moment, which is no matter for a person.
-            self.failures = self.failures.min(FEW);
+            Some((Trouble::Unavailable | Trouble::Unauthorized, _)) if news => {
+                self.failures = self.failures.min(FEW);
+            }
+            Some(_) => {}
         }
         self.failures += 1;
         news
@@ -296,5 +298,37 @@ impl Retry {
         let doublings = self.failures.saturating_sub(1).min(16);
         let delay = (FIRST_DELAY * (1 << doublings)).min(longest);
         crate::pace::of(delay).mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many failures in a row count after such troubles, each of them `times` over.
+    fn failures(troubles: [Trouble; 2], times: usize) -> u32 {
+        let mut retry = Retry::default();
+        for trouble in std::iter::repeat_n(troubles, times).flatten() {
+            retry.fail(trouble);
+        }
+        retry.failures
+    }
+
+    #[test]
+    fn troubles_that_take_turns_are_retried_ever_more_slowly() {
+        let counted = failures([Trouble::Forbidden, Trouble::Absent], 10);
+        assert_eq!(counted, 20);
+        let one = failures([Trouble::Unavailable; 2], 10);
+        assert_eq!(one, 20);
+    }
+
+    #[test]
+    fn a_refusal_just_after_an_outage_counts_for_little() {
+        let mut retry = Retry::default();
+        for _ in 0..10 {
+            retry.fail(Trouble::Unavailable);
+        }
+        retry.fail(Trouble::Forbidden);
+        assert_eq!(retry.failures, FEW + 1);
     }
 }

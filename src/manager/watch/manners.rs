@@ -24,7 +24,9 @@ impl Manners {
     /// which one may be tried again.
     pub(super) fn asks(&mut self, now: Instant) -> bool {
         self.short = match self.answered.take() {
-            Some(at) if now.saturating_duration_since(at) < SHORT => self.short + 1,
+            Some(at) if now.saturating_duration_since(at) < crate::pace::of(SHORT) => {
+                self.short + 1
+            }
             Some(_) => 0,
             None => self.short,
         };

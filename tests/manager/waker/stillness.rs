@@ -32,3 +32,20 @@ async fn a_manager_that_stood_still_starts_nothing_on_what_it_knew_before() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(bed.starts(), [START]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_was_queued_before_the_manager_stood_still_waits_until_it_has_caught_up() {
+    let mut bed = Bed::new();
+    bed.listed.open();
+    bed.in_contact();
+    bed.brings(machine(Power::Off, "1"));
+    bed.front.report(bed.report());
+    // Frozen before the waker had its turn.
+    tokio::time::advance(7 * SECOND).await;
+    tokio::time::sleep(2 * SECOND).await;
+    assert!(bed.starts().is_empty());
+    assert!(matches!(bed.answer().await, Answer::Deferred(..)));
+    bed.front.report(bed.report());
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(bed.starts(), [START]);
+}
