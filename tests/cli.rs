@@ -236,9 +236,12 @@ fn what_only_tests_set_is_shown_to_nobody() {
 #[test]
 fn what_only_tests_set_is_refused_where_it_makes_no_sense_and_says_what_does() {
     // What a program for people does not have it does not explain, either.
-    let told = |word: &'static str| match cfg!(debug_assertions) {
-        true => word,
-        false => "unexpected argument",
+    let told = |word: &'static str| {
+        if cfg!(debug_assertions) {
+            word
+        } else {
+            "unexpected argument"
+        }
     };
     for (args, told) in [
         (["--time-scale", "0"], told("from 1 to 100")),
