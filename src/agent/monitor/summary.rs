@@ -42,6 +42,7 @@ impl Summary {
                 "refused by the filter of interfaces and sources",
             ),
             ("limited", "refused, as too many came"),
+            ("stale", "not read before they were too old"),
         ] {
             if let Some(count) = self.verdicts.get(word) {
                 parts.push(format!("{count} {told}"));
