@@ -85,7 +85,7 @@ fn what_waited_while_the_agent_was_frozen_does_not_hide_what_came_last() {
     let (intake, t0) = intake();
     let now = t0 + Duration::from_secs(40);
     let read = |ago, target| {
-        let heard_at = now - Duration::from_secs(ago);
+        let heard_at = now.checked_sub(Duration::from_secs(ago)).unwrap();
         intake.take(&magic(target, &[]), &udp(), heard_at, now);
     };
     // A stale one, one that may still start something, its copy, and one of just now.
