@@ -23,5 +23,5 @@ async fn main() {
         .expect("this runs in a pod, or where there is a kubeconfig");
     let kubevirt = KubeVirt::start(client, Speed::default()).await;
     kubevirt.expose(Exposure::Pods(PORT)).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
