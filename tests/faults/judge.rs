@@ -328,6 +328,11 @@ impl Judge<'_> {
         if starts.iter().any(|start| is_on(start) || repeats(start)) {
             return;
         }
+        if offs.iter().any(|off| self.unseen(*off, heard)) {
+            let on = "on, as far as its manager could see".to_owned();
+            *self.judgement.told.entry(on).or_default() += 1;
+            return;
+        }
         let told = self
             .lines
             .iter()
@@ -345,6 +350,13 @@ impl Judge<'_> {
             self.judgement.broken.push(broken);
         }
         *self.judgement.told.entry(outcome).or_default() += 1;
+    }
+
+    /// Whether a VM went off before this moment, and the line that would have told a manager of it has
+    /// carried nothing since, without a word: such a manager answers that the VM is on.
+    fn unseen(&self, off: Instant, heard: Instant) -> bool {
+        let silent = |one: usize| self.record.api(one, Line::Silent).covers(off, heard);
+        off < heard && (0..self.plan.managers).any(silent)
     }
 
     fn clock(&self, at: Instant) -> String {
