@@ -16,6 +16,8 @@ pub mod filter;
 pub mod frame;
 #[path = "../../src/mac.rs"]
 pub mod mac;
+#[path = "../../src/pace.rs"]
+pub mod pace;
 #[path = "../../src/packet.rs"]
 pub mod packet;
 #[path = "../../src/rpc.rs"]
