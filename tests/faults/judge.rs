@@ -353,10 +353,11 @@ impl Judge<'_> {
     }
 
     /// Whether a VM went off before this moment, and the line that would have told a manager of it has
-    /// carried nothing since, without a word: such a manager answers that the VM is on.
+    /// carried nothing since, or for too short a time: such a manager answers that the VM is on.
     fn unseen(&self, off: Instant, heard: Instant) -> bool {
-        let silent = |one: usize| self.record.api(one, Line::Silent).covers(off, heard);
-        off < heard && (0..self.plan.managers).any(silent)
+        let (from, to) = (off + BLINK, heard.checked_sub(3 * BLINK).unwrap_or(off));
+        let blind = |one: usize| !self.record.api(one, Line::Whole).touches(from, to);
+        off < heard && (0..self.plan.managers).any(blind)
     }
 
     fn clock(&self, at: Instant) -> String {
