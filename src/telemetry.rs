@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::info::Info,
     registry::Registry,
 };
-use tracing::{Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
     filter::{FilterExt as _, filter_fn},
@@ -58,14 +58,19 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 
 /// The lines that `filter` names. Never, whatever it says, those of the API client about answers: it
 /// puts the whole of one that it cannot read into its line, and that may be a Secret or a token. What
-/// they mean, and what a watch that breaks off means, we say ourselves.
+/// they mean, and what a watch that breaks off means, we say ourselves. Nor its errors about requests:
+/// each attempt makes one, and they name neither what was asked for nor of whom.
 fn told<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, UsageError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         UsageError::new(format!(
             "--log {filter:?} is not of the form info or info,kubevirt_wol=debug: {error}"
         ))
     })?;
-    let harmless = |line: &Metadata<'_>| line.target() != "kube_client::client";
+    let harmless = |line: &Metadata<'_>| match line.target() {
+        "kube_client::client" => false,
+        "kube_client::client::builder" => *line.level() != Level::ERROR,
+        _ => true,
+    };
     Ok(filter.and(filter_fn(harmless)))
 }
 
@@ -154,5 +159,17 @@ pub(crate) mod tests {
             assert!(!log.contains("Secret"), "{filter}: {log}");
             assert!(log.contains("a start"), "{filter}: {log}");
         }
+    }
+
+    #[test]
+    fn an_outage_does_not_fill_the_log_with_errors_that_say_nothing() {
+        let log = logged("debug", || {
+            tracing::error!(target: "kube_client::client::builder", "failed with error");
+            tracing::debug!(target: "kube_client::client::builder", "requesting");
+        });
+        assert!(
+            !log.contains("failed") && log.contains("requesting"),
+            "{log}"
+        );
     }
 }

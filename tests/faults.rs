@@ -22,6 +22,7 @@ mod faults {
     pub(crate) mod seeds;
     pub(crate) mod strike;
     pub(crate) mod tally;
+    pub(crate) mod told;
     pub(crate) mod wires;
 }
 

@@ -48,6 +48,7 @@ scenarios!(
     a_wake_heard_before_the_manager_came_is_delivered,
     a_wake_while_the_api_is_away_starts_when_it_is_back,
     an_outage_within_the_cache_ttl_changes_no_answer,
+    nobody_is_told_that_a_vm_is_on_by_a_manager_that_cannot_know_it,
     the_end_of_an_outage_is_told_although_nothing_has_changed,
     a_wake_that_waits_for_the_api_is_started_as_soon_as_it_is_back,
     a_wake_outlives_a_token_that_is_refused_for_a_while,

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     budget::Budget,
-    lines::{LineBudget, Losses},
+    lines::{self, LineBudget, Losses},
     metrics::{Invalid, Loss, Metrics, Socket, Verdict, carrier_word},
     ring::{Key, Ring, Settled},
     route::ReplicaId,
@@ -328,14 +328,14 @@ impl Intake {
             self.metrics.lost(Loss::Stale);
             state.unmark(settled);
         }
+        let targets = given_up.iter().map(|settled| settled.key.0);
+        let macs = lines::names(targets, |target| state.is_wakeable(target));
         self.count(&mut state);
         state.rouse();
         drop(state);
-        if !given_up.is_empty() {
-            tracing::warn!(
-                events = given_up.len(),
-                "no manager took these wakes in time"
-            );
+        if let Some(macs) = macs {
+            let events = given_up.len();
+            tracing::warn!(events, macs, "no manager took these wakes in time");
             self.answered.notify_one();
         }
     }

@@ -3,11 +3,33 @@
 
 use std::time::{Duration, Instant};
 
+use crate::mac::MacAddr;
+
 /// Reported wakes that are logged per second.
 const LINES_PER_SECOND: u32 = 100;
 
 /// Losses are told no more often than this.
 const LOSSES_TOLD_AFTER: Duration = Duration::from_secs(10);
+
+/// Addresses that one line names.
+const NAMED: usize = 8;
+
+/// What one line says of so many wakes: those for known virtual machines first. None where there are none.
+pub(super) fn names(
+    targets: impl Iterator<Item = MacAddr>,
+    is_known: impl Fn(MacAddr) -> bool,
+) -> Option<String> {
+    let mut targets: Vec<MacAddr> = targets.collect();
+    targets.sort_unstable_by_key(|target| (!is_known(*target), *target));
+    targets.dedup();
+    let named: Vec<String> = targets.iter().take(NAMED).map(MacAddr::to_string).collect();
+    let more = targets.len() - named.len();
+    match (named.is_empty(), more) {
+        (true, _) => None,
+        (_, 0) => Some(named.join(", ")),
+        _ => Some(format!("{} and {more} more", named.join(", "))),
+    }
+}
 
 /// How many lines may still be logged in this second.
 #[derive(Debug, Default)]
@@ -86,6 +108,24 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_wakes_those_for_known_virtual_machines_are_named() {
+        let target = |low| MacAddr::new([2, 0, 0, 0, 0, low]);
+        let named = |lows: &[u8]| {
+            let targets = lows.iter().map(|low| target(*low));
+            names(targets, |target| target.octets()[5] > 100)
+        };
+        assert_eq!(named(&[]), None);
+        assert_eq!(named(&[7, 7]).as_deref(), Some("02:00:00:00:00:07"));
+        let many: Vec<u8> = (0..=101).collect();
+        let text = named(&many).unwrap();
+        assert!(
+            text.starts_with("02:00:00:00:00:65, 02:00:00:00:00:00, "),
+            "{text}"
+        );
+        assert!(text.ends_with("02:00:00:00:00:06 and 94 more"), "{text}");
+    }
 
     #[test]
     fn a_flood_does_not_flood_the_log() {

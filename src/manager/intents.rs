@@ -18,7 +18,7 @@ use std::{
 pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Hasten, Intent, State};
 pub use steps::verdict;
-use steps::{DELETED, OVERRULED, OVERTAKEN, WAS_ON, WITHDRAWN, done, pause};
+use steps::{DELETED, OVERRULED, OVERTAKEN, UNSURE, WAS_ON, WITHDRAWN, done, pause};
 
 use crate::{
     manager::{
@@ -216,7 +216,7 @@ impl Intents {
             return Some((Outcome::AlreadyOn, WAS_ON.into()));
         }
         let unpause = wake.unpause && vm.power == Power::Paused;
-        verdict(vm.power).filter(|_| !unpause)
+        verdict(vm.power).filter(|_| !unpause && !wake.unsure)
     }
 
     /// Takes a view of a VM, as the watch brought it. What a read had brought before is newer at
@@ -228,19 +228,14 @@ impl Intents {
         if vm.is_older_than(&intent.vm) {
             return;
         }
-        intent.vm = vm.clone();
-        match &mut intent.state {
-            // A VM that changes all the time without going on is looked at in the end, too.
-            State::Confirming { read_at } => {
-                let end = intent.accepted;
-                let end = end.map_or(now, |at| at + pace::of(CONFIRMED_WITHIN));
-                *read_at = (now + pace::of(SILENCE)).min(end.max(*read_at));
-            }
-            State::Backoff {
-                until,
-                hasten: Hasten::Vm,
-            } => *until = (*until).min(now + pace::of(BREATH)),
-            _ => {}
+        // A watch that was interrupted brings the past first: that the VM was on is none of its news.
+        if intent.unsure && verdict(vm.power).is_some() {
+            return;
+        }
+        if intent.learn(vm.clone()) {
+            self.unqueue(&vm.uid, State::Stopping);
+        } else {
+            intent.look_forward(now);
         }
         self.judge(&vm.uid, now);
         self.schedule(&vm.uid);
@@ -312,10 +307,10 @@ impl Intents {
         if let Some(intent) = self.calling(uid, id) {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
-                    if !vm.is_older_than(&intent.vm) {
-                        intent.vm = Arc::new(vm.with_past_of(&intent.vm));
-                    }
+                    let older = vm.is_older_than(&intent.vm);
+                    let first = !older && intent.learn(Arc::new(vm.with_past_of(&intent.vm)));
                     intent.state = match intent.accepted {
+                        _ if first => State::Stopping,
                         Some(since) if now < since + pace::of(CONFIRMED_WITHIN) => {
                             State::Confirming {
                                 read_at: now + pace::of(SILENCE).mul_f64(0.5 + roll),
@@ -374,6 +369,13 @@ impl Intents {
         let Some(intent) = self.open.get_mut(uid) else {
             return;
         };
+        if intent.unsure {
+            if intent.state == State::Stopping {
+                intent.why = UNSURE.into();
+                self.enqueue(uid, Call::Read);
+            }
+            return;
+        }
         let decided = verdict(intent.vm.power).filter(|_| !intent.awaits_unpausing());
         if let Some((outcome, message)) = decided {
             return match (outcome, intent.deed()) {

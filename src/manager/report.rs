@@ -43,6 +43,8 @@ pub struct Wakeable {
     pub vm: Arc<Vm>,
     /// Whether it may unpause the VM, too.
     pub unpause: bool,
+    /// Whether `vm` may have changed before the packet was heard: changes do not reach this manager.
+    pub unsure: bool,
 }
 
 /// The way back to the agent: any number of deferrals, then one final answer.

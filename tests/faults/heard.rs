@@ -75,7 +75,7 @@ impl Ways {
                 let way = able.and(&record.up(Who::Manager(manager)));
                 let way = way.and(&record.link(agent, manager, Line::Whole));
                 // Without the API server nobody can say who comes.
-                way.from(&record.api(manager, Line::Whole))
+                way.from(&record.api(manager, Line::Whole), paced(SESSION_WITHIN))
             };
             let row: Vec<_> = (0..plan.managers).map(pair).collect();
             let served = row.iter().enumerate().map(|(manager, pair)| {

@@ -11,6 +11,7 @@ use super::{
     heard::{Exclusion, Hearing, Ways},
     plan::{BYSTANDERS, Plan, Who, mac, paced, replica, ttl, window},
     record::{Line, Record, Spans, What},
+    told::{decisions, held, losses},
 };
 use crate::common::process;
 
@@ -71,6 +72,8 @@ pub(crate) struct Judge<'a> {
     starts: Vec<(Instant, String)>,
     /// The lines about decided wakes, by manager.
     lines: Vec<(usize, process::Line)>,
+    /// The lines about wakes that no manager took.
+    losses: Vec<process::Line>,
     /// What may have come later than the program could know: silent lines and frozen processes.
     held: Vec<Spans>,
     judgement: Judgement,
@@ -94,6 +97,7 @@ pub(crate) fn judge(bed: &Bed) -> Judgement {
         ways: Ways::new(&bed.plan, &record, &dropped),
         starts: starts.map(|one| (one.at.into_std(), one.vm.name)).collect(),
         lines: decisions(bed),
+        losses: losses(bed),
         held: held(&bed.plan, &record),
         judgement: Judgement::default(),
         record: &record,
@@ -103,32 +107,6 @@ pub(crate) fn judge(bed: &Bed) -> Judgement {
         judge.vm(vm);
     }
     judge.judgement
-}
-
-fn decisions(bed: &Bed) -> Vec<(usize, process::Line)> {
-    let managers = bed.managers.iter().enumerate();
-    let lines = managers.flat_map(|(one, manager)| {
-        let processes = manager.seat.old.iter().chain(&manager.seat.process);
-        let lines = processes.flat_map(process::Process::lines);
-        lines.map(move |line| (one, line))
-    });
-    lines.filter(|(_, line)| line.message() == "wake").collect()
-}
-
-fn held(plan: &Plan, record: &Record) -> Vec<Spans> {
-    let agents = (0..plan.agents).map(Who::Agent);
-    let managers = (0..plan.managers).map(Who::Manager);
-    let mut held: Vec<_> = agents
-        .chain(managers)
-        .map(|who| record.frozen(who))
-        .collect();
-    for manager in 0..plan.managers {
-        held.push(record.api(manager, Line::Silent));
-        for agent in 0..plan.agents {
-            held.push(record.link(agent, manager, Line::Silent));
-        }
-    }
-    held
 }
 
 impl Judge<'_> {
@@ -338,7 +316,10 @@ impl Judge<'_> {
             .iter()
             .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
         let told = told.map(|(_, line)| line.field("outcome").to_owned());
-        let Some(outcome) = told else {
+        let lost = self.losses.iter().any(|line| {
+            line.at + BLINK >= heard && line.field("macs").contains(&mac(vm).to_string())
+        });
+        let Some(outcome) = told.or_else(|| lost.then(|| "expired".to_owned())) else {
             let story = self.story(vm, packets, starts);
             let sent = self.clock(packet.at);
             let lost = format!("neither started nor told, sent at {sent}: {story}");
@@ -353,10 +334,11 @@ impl Judge<'_> {
     }
 
     /// Whether a VM went off before this moment, and the line that would have told a manager of it has
-    /// carried nothing since, or for too short a time: such a manager answers that the VM is on.
+    /// been silent since, without a word that it is: such a manager answers that the VM is on. One that
+    /// knows that it is cut off does not.
     fn unseen(&self, off: Instant, heard: Instant) -> bool {
         let (from, to) = (off + BLINK, heard.checked_sub(3 * BLINK).unwrap_or(off));
-        let blind = |one: usize| !self.record.api(one, Line::Whole).touches(from, to);
+        let blind = |one: usize| self.record.api(one, Line::Silent).covers(from, to);
         off < heard && (0..self.plan.managers).any(blind)
     }
 

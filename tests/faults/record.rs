@@ -179,13 +179,14 @@ impl Spans {
         Self(both)
     }
 
-    /// Of each span what comes from the first moment on at which `other` holds, too.
-    pub(crate) fn from(&self, other: &Self) -> Self {
+    /// Of each span what comes from the first moment on at which `other` holds, too, and will for at least
+    /// so long.
+    pub(crate) fn from(&self, other: &Self, least: Duration) -> Self {
         let later = self.0.iter().filter_map(|(from, to)| {
             let mut others = other.0.iter();
             let both = others.find_map(|(start, end)| {
                 let first = (*from).max(*start);
-                (first < (*to).min(*end)).then_some(first)
+                (first + least < (*to).min(*end)).then_some(first)
             });
             both.map(|first| (first, *to))
         });

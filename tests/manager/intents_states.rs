@@ -57,6 +57,7 @@ impl World {
                 effective: false,
                 accepted: None,
                 woken: None,
+                unsure: false,
             }
         };
         Self {
@@ -85,6 +86,15 @@ impl World {
     /// The watch catches up.
     fn show(&mut self, n: usize) {
         let machine = &mut self.vms[n];
+        // A watch that tells of the past is believed where it says that the VM is off.
+        if machine.unsure && machine.real.power.is_started() {
+            machine.seen = machine.real.clone();
+            return self.bed.intents.changed(&machine.seen, self.bed.now);
+        }
+        // Nobody waits any more for the read that was to bring that.
+        if std::mem::take(&mut machine.unsure) {
+            machine.orphans.extend(machine.calling.take());
+        }
         machine.seen = machine.real.clone();
         machine.told = machine.real.clone();
         self.bed.intents.changed(&machine.seen, self.bed.now);
@@ -99,6 +109,9 @@ impl World {
         }
         let (_, admission) = self.bed.wake_aged(&seen, age);
         assert!(!open || admission == Admission::Joined);
+        if admission == Admission::Opened {
+            self.vms[n].unsure = self.bed.unsure && seen.power.is_started();
+        }
         self.reported.push(Reported {
             vm: n,
             at: now,
@@ -150,7 +163,9 @@ impl World {
             Finds::Failed => Reread::Failed("why".into()),
         };
         if let (true, Finds::Vm(_)) = (own, finds) {
-            machine.told = machine.real.clone();
+            machine.unsure = false;
+            // A read says nothing of the past.
+            machine.told = Arc::new(machine.real.with_past_of(&machine.told));
         }
         let uid = machine.real.uid.clone();
         self.bed.intents.reread(&uid, id, read, self.bed.now);
@@ -262,11 +277,15 @@ impl World {
                 let went_on = on_since.is_some_and(|since| since > settled.report.heard_at);
                 assert!(by_us && (machine.told.power == Power::On || went_on));
             }
-            Outcome::AlreadyOn => assert!(!by_us, "it was started by a call of this wake"),
+            Outcome::AlreadyOn => {
+                assert!(!by_us, "it was started by a call of this wake");
+                assert!(!machine.unsure, "said of a view that may be out of date");
+            }
             _ => {}
         }
         machine.orphans.extend(machine.calling.take());
         (machine.effective, machine.accepted) = (false, None);
+        machine.unsure = false;
         if matches!(outcome, Outcome::Started | Outcome::AlreadyOn) {
             machine.woken = Some(settled.report.heard_at);
         }
@@ -363,6 +382,14 @@ fn in_every_order_of_what_happens_to_a_vm_that_was_stopping_none_is_lost_and_non
     let mut world = World::new(limits(), &[Power::Stopping], 2);
     world.take(Step::Wake(0, 0));
     told("one that was stopping", explore(world, 4));
+}
+
+#[test]
+fn in_every_order_of_what_happens_to_a_vm_that_went_off_unseen_none_is_called_on_by_hearsay() {
+    let mut world = World::new(limits(), &[Power::On], 2);
+    world.bed.unsure = true;
+    world.change(0, Power::Off);
+    told("one that went off unseen", explore(world, 5));
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod service;
 mod skew;
 mod start;
 mod unpause;
+mod unsure;
 mod wakeable;
 mod waker;
 mod world;

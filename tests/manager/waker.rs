@@ -219,6 +219,7 @@ async fn a_vm_that_has_taken_the_name_of_the_one_meant_is_left_alone() {
         report: bed.report(),
         vm: meant,
         unpause: false,
+        unsure: false,
     };
     bed.queue.send(wake).await.unwrap();
     assert_eq!(bed.outcome().await, Outcome::Gone);

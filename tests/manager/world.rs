@@ -10,7 +10,7 @@ use kubevirt_wol::{
     manager::{
         intents::{Action, Admission, Call, Intents, Limits, Settled, Waiting},
         report::{Reply, Report, Wakeable},
-        start::Answered,
+        start::{Answered, Reread},
         vm::{Power, RunStrategy, Vm, VmKey},
     },
     packet::Trailing,
@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<Waiting>,
     /// Whether packets may unpause VMs.
     pub(crate) unpause: bool,
+    /// Whether VMs may have changed since word of them came.
+    pub(crate) unsure: bool,
     /// Whether what is reported was deferred before.
     pub(crate) deferred: bool,
     reported: u64,
@@ -97,6 +99,7 @@ impl World {
             settled: Vec::new(),
             waiting: Vec::new(),
             unpause: false,
+            unsure: false,
             deferred: false,
             reported: 0,
             replies,
@@ -122,6 +125,7 @@ impl World {
             report,
             vm: vm.clone(),
             unpause: self.unpause,
+            unsure: self.unsure,
         };
         let admission = self.intents.wake(wake, self.now);
         self.act();
@@ -160,6 +164,14 @@ impl World {
         let (call, id, vm) = self.call();
         assert_ne!(call, Call::Read);
         self.intents.answered(&vm.uid, id, answer, self.now);
+        self.act();
+    }
+
+    /// Answers the last read.
+    pub(crate) fn read(&mut self, found: Reread) {
+        let (call, id, vm) = self.call();
+        assert_eq!(call, Call::Read);
+        self.intents.reread(&vm.uid, id, found, self.now);
         self.act();
     }
 

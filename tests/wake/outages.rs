@@ -8,11 +8,12 @@ use super::{A_WHILE, MAC, NS, OTHER, ready, starts, wakes_soon};
 use crate::common::{
     apiserver::{Failure, Fault, Request, WatchEnd, When},
     cluster::{Cluster, Manager, SOON, eventually},
-    kubevirt::vm::vm,
+    kubevirt::vm::{RunStrategy, vm},
     process::Line,
 };
 
 const NOT_FOUND: &str = r#"kubevirt_wol_wakes_total{outcome="not-found"}"#;
+const ALREADY_ON: &str = r#"kubevirt_wol_wakes_total{outcome="already-on"}"#;
 const PUT_OFF: &str = r#"kubevirt_wol_events_total{verdict="stale"}"#;
 const FAILED: &str = r#"kubevirt_wol_start_calls_total{answer="unavailable"}"#;
 const STALE: &str = "kubevirt_wol_stale_configs";
@@ -43,6 +44,32 @@ pub(crate) async fn an_outage_within_the_cache_ttl_changes_no_answer(c: &Cluster
     assert_eq!(c.kubevirt.boots(NS, "desktop"), 1);
     assert!(manager.metric(PUT_OFF) < 0.5);
     reaches(&manager, broken, 1.0).await;
+}
+
+pub(crate) async fn nobody_is_told_that_a_vm_is_on_by_a_manager_that_cannot_know_it(c: &Cluster) {
+    let (manager, agent) = ready(c).await;
+    for (name, mac) in [("desktop", MAC), ("server", THIRD)] {
+        let on = vm(NS, name).mac(mac).run_strategy(RunStrategy::Always);
+        c.kubevirt.add(&on).await;
+        c.kubevirt.wait_for_status(NS, name, "Running").await;
+    }
+    // Who sees the last one has seen the others.
+    c.kubevirt.add(&vm(NS, "probe").mac(OTHER)).await;
+    wakes_soon(c, &agent, OTHER, "probe").await;
+    c.cut_off(true);
+    let broken = r#"kubevirt_wol_watch_connected{resource="virtual-machines"}"#;
+    reaches(&manager, broken, 0.0).await;
+    c.kubevirt.stop(NS, "desktop").await;
+    c.kubevirt.wait_for_status(NS, "desktop", "Stopped").await;
+    agent.hears(MAC);
+    agent.hears(THIRD);
+    reaches(&manager, "kubevirt_wol_intents_open", 2.0).await;
+    assert!(manager.metric(ALREADY_ON) < 0.5);
+    c.cut_off(false);
+    c.kubevirt.wait_for_status(NS, "desktop", "Running").await;
+    reaches(&manager, ALREADY_ON, 1.0).await;
+    assert_eq!((starts(c, "desktop"), starts(c, "server")), (1, 0));
+    assert_eq!(c.kubevirt.boots(NS, "desktop"), 2);
 }
 
 pub(crate) async fn the_end_of_an_outage_is_told_although_nothing_has_changed(c: &Cluster) {

@@ -10,10 +10,11 @@ use crate::{
         report::{Reply, Report, Wakeable},
         vm::{Power, RunStrategy, Vm},
     },
+    pace,
     wake::{Answer, Wake},
 };
 
-use super::{Action, Call, action::Waiting};
+use super::{Action, BREATH, CONFIRMED_WITHIN, Call, SILENCE, action::Waiting, steps::verdict};
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
 const FIRST_ANSWER: Duration = Duration::from_millis(800);
@@ -57,6 +58,8 @@ pub(super) struct Intent {
     strategy: RunStrategy,
     /// Whether the packet that opened it may unpause the VM.
     unpause: bool,
+    /// Whether the VM has to be read first: what is known of it may be out of date, and would end this.
+    pub(super) unsure: bool,
     /// The view that the last start, or unpausing, was decided on.
     pub(super) decided_on: Arc<Vm>,
     pub(super) state: State,
@@ -91,10 +94,12 @@ impl Intent {
             report,
             vm,
             unpause,
+            unsure,
         } = wake;
         Self {
             strategy: vm.strategy,
             unpause,
+            unsure: unsure && verdict(vm.power).is_some(),
             decided_on: vm.clone(),
             vm,
             state: State::Stopping,
@@ -118,6 +123,17 @@ impl Intent {
         self.last_heard = self.last_heard.max(report.heard_at);
         self.latest = report.wake;
         self.reporters.push((now, report.reply));
+    }
+
+    /// Takes a view of the VM. Says whether it is the first that counts: only from then on can a change of
+    /// `runStrategy` overrule the wake.
+    pub(super) fn learn(&mut self, vm: Arc<Vm>) -> bool {
+        self.vm = vm;
+        if self.unsure {
+            self.strategy = self.vm.strategy;
+            self.decided_on = self.vm.clone();
+        }
+        std::mem::take(&mut self.unsure)
     }
 
     pub(super) fn reporters(&self) -> usize {
@@ -147,9 +163,10 @@ impl Intent {
         on_since.is_some_and(|since| self.last_heard < since)
     }
 
-    /// What would have the VM on: a paused one need not be started.
+    /// What would have the VM on, if it is not: a paused one need not be started.
     pub(super) fn wanted(&self) -> Call {
         match self.vm.power {
+            _ if self.unsure => Call::Read,
             Power::Paused => Call::Unpause,
             _ => Call::Start,
         }
@@ -175,6 +192,7 @@ impl Intent {
     /// Whether a call of ours is under way, or what came of it is not known yet.
     pub(super) fn is_in_hand(&self) -> bool {
         match self.state {
+            _ if self.unsure => false,
             State::Calling { .. } | State::Confirming { .. } => true,
             // Only after a call that may have started it.
             State::Queued { call, .. } => call == Call::Read,
@@ -191,8 +209,7 @@ impl Intent {
     /// time, and have dropped it: who is told only now to keep it has nothing to keep.
     pub(super) fn is_given_up(&self, ttl: Duration, now: Instant) -> bool {
         let waits = !matches!(self.state, State::Calling { .. } | State::Confirming { .. });
-        let silent =
-            |(joined, _): &(Instant, Reply)| now >= *joined + crate::pace::of(ASKED_ELSEWHERE);
+        let silent = |(joined, _): &(Instant, Reply)| now >= *joined + pace::of(ASKED_ELSEWHERE);
         waits
             && !self.is_promised()
             && !self.first.deferred
@@ -204,7 +221,7 @@ impl Intent {
     pub(super) fn defer(&mut self, now: Instant, everybody: bool, actions: &mut Vec<Action>) {
         let remaining = self.deadline.saturating_duration_since(now);
         while let Some((joined, reply)) = self.reporters.get(self.told) {
-            if !everybody && now < *joined + crate::pace::of(FIRST_ANSWER) {
+            if !everybody && now < *joined + pace::of(FIRST_ANSWER) {
                 return;
             }
             let answer = Answer::Deferred(remaining, self.why.clone());
@@ -221,6 +238,23 @@ impl Intent {
         }
     }
 
+    /// Its VM has changed: whether that means something is to be found out soon, but not at once.
+    pub(super) fn look_forward(&mut self, now: Instant) {
+        match &mut self.state {
+            // A VM that changes all the time without going on is looked at in the end, too.
+            State::Confirming { read_at } => {
+                let end = self.accepted;
+                let end = end.map_or(now, |at| at + pace::of(CONFIRMED_WITHIN));
+                *read_at = (now + pace::of(SILENCE)).min(end.max(*read_at));
+            }
+            State::Backoff {
+                until,
+                hasten: Hasten::Vm,
+            } => *until = (*until).min(now + pace::of(BREATH)),
+            _ => {}
+        }
+    }
+
     /// When something is to be done next without news from outside.
     pub(super) fn due(&self) -> Instant {
         let end = self.expires_at();
@@ -232,16 +266,14 @@ impl Intent {
         let answer = self
             .reporters
             .get(self.told)
-            .map_or(end, |(joined, _)| *joined + crate::pace::of(FIRST_ANSWER));
+            .map_or(end, |(joined, _)| *joined + pace::of(FIRST_ANSWER));
         state.min(answer).min(end)
     }
 
     /// When it is given up.
     pub(super) fn expires_at(&self) -> Instant {
         match self.state {
-            State::Calling { .. } | State::Confirming { .. } => {
-                self.deadline + crate::pace::of(LAST_CALL)
-            }
+            State::Calling { .. } | State::Confirming { .. } => self.deadline + pace::of(LAST_CALL),
             State::Stopping | State::Queued { .. } | State::Backoff { .. } => self.deadline,
         }
     }

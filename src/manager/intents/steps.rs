@@ -67,6 +67,10 @@ pub(super) const OVERTAKEN: &str = "the virtual machine went on after this packe
 pub(super) const WAS_ON: &str =
     "the virtual machine was on when this packet was heard, and went off since";
 
+/// Why a wake waits whose VM was on when word of it came the last time.
+pub(super) const UNSURE: &str =
+    "the API server tells of no changes at the moment, so that the virtual machine is read first";
+
 /// What those are told who have to report once more.
 const STOOD_STILL: &str = "this manager stood still for a while";
 

@@ -18,7 +18,7 @@ use crate::{
         quota::Quota,
         report::{Report, Reports, Wakeable},
         vm::{Vm, VmKey},
-        watch::Contact,
+        watch::{Contact, Watched},
     },
     sabotage::{self, Mechanism},
     wake::{Answer, Outcome, Wake},
@@ -166,12 +166,14 @@ impl Reports for Front {
         if self.pulse.is_catching_up() {
             return self.defer(&report, Verdict::Busy, CATCHING_UP);
         }
-        let age = self.contact.age(now());
-        match self.directory.look_up(&report.wake, age) {
+        let contact = self.contact.age(now());
+        let unsure = report.heard_at > self.contact.earliest(Watched::VirtualMachines, now());
+        match self.directory.look_up(&report.wake, contact) {
             Lookup::Wakeable { vm, unpause } => self.hand_on(Wakeable {
                 report,
                 vm,
                 unpause,
+                unsure,
             }),
             Lookup::Stale => self.defer(&report, Verdict::Stale, STALE),
             Lookup::Locked => self.defer(&report, Verdict::Busy, LOCKED),

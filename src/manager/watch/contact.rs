@@ -63,16 +63,19 @@ struct Link {
 }
 
 impl Link {
-    fn quiet(&self, now: Instant) -> Duration {
-        let last = self.answered.map_or(self.last, |at| at.max(self.last));
-        now.saturating_duration_since(last)
+    /// The last sign of life.
+    fn heard(&self) -> Instant {
+        self.answered.map_or(self.last, |at| at.max(self.last))
     }
 
-    /// Notes that there is contact.
-    fn connect(&mut self, now: Instant) {
-        if !self.connected {
-            self.gap = Some((self.last, now));
-            self.connected = true;
+    fn quiet(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard())
+    }
+
+    /// What was missed is about to come, if anything was.
+    fn note_gap(&mut self, now: Instant) {
+        if !self.is_connected(now) {
+            self.gap = Some((self.heard(), now));
         }
     }
 
@@ -128,15 +131,21 @@ impl Contact {
     /// Everything up to `now` is known: a list is complete, a watch brought an event, or the
     /// resource does not exist.
     pub fn made(&self, what: Watched, now: Instant) {
-        self.connect(what, now, |link| link.last = now);
+        self.connect(what, now, |link| {
+            if link.connected {
+                link.note_gap(now);
+            }
+            link.last = now;
+        });
     }
 
-    /// When a change that is noticed now happened at the earliest: now, but for the backlog of a time in
-    /// which changes could not be seen.
-    pub(super) fn earliest(&self, what: Watched, now: Instant) -> Instant {
+    /// When a change that is noticed now, or is yet to be noticed, happened at the earliest: now, but for
+    /// a time in which changes cannot be seen, and the backlog of such a time.
+    #[must_use]
+    pub fn earliest(&self, what: Watched, now: Instant) -> Instant {
         let link = self.links()[what as usize];
-        if !link.connected {
-            return link.last;
+        if !link.is_connected(now) {
+            return link.heard();
         }
         let gap = link.gap;
         let backlog =
@@ -144,9 +153,10 @@ impl Contact {
         backlog.map_or(now, |(begin, _)| begin)
     }
 
-    /// A watch has begun.
+    /// A watch has begun. What it resumes, it has yet to bring; a list would have brought that.
     fn answered(&self, what: Watched, now: Instant) {
         self.connect(what, now, |link| {
+            link.note_gap(now);
             link.answered = Some(now);
             link.manners.answered(now);
         });
@@ -155,8 +165,8 @@ impl Contact {
     fn connect(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link)) {
         let link = &mut self.links()[what as usize];
         let was = link.is_connected(now);
-        link.connect(now);
         note(link);
+        link.connected = true;
         if !was {
             self.returned.notify_one();
         }
@@ -352,6 +362,20 @@ mod tests {
         assert_eq!(contact.earliest(what, at(22)), at(22));
         contact.answered(what, at(50));
         assert_eq!(contact.earliest(what, at(50)), at(50), "nothing was missed");
+    }
+
+    #[test]
+    fn a_new_list_leaves_no_backlog_and_the_end_of_a_silence_does() {
+        let start = Instant::now();
+        let (contact, what) = (watching(start), Watched::VirtualMachines);
+        let at = |seconds| start + seconds * SECOND;
+        contact.lost(what, true);
+        contact.made(what, at(5));
+        assert_eq!(contact.earliest(what, at(6)), at(6));
+        assert_eq!(contact.earliest(what, at(50)), at(5), "no sign of life");
+        contact.made(what, at(51));
+        assert_eq!(contact.earliest(what, at(52)), at(5));
+        assert_eq!(contact.earliest(what, at(53)), at(53));
     }
 
     #[test]

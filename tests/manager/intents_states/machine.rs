@@ -67,6 +67,8 @@ pub(super) struct Machine {
     pub(super) accepted: Option<Instant>,
     /// When a wake that left it on was heard first.
     pub(super) woken: Option<Instant>,
+    /// Whether the open intent has to read it before it says that it is on.
+    pub(super) unsure: bool,
 }
 
 /// One report, and what became of it.
