@@ -43,7 +43,8 @@ pub struct Cli {
     )]
     pub log_format: LogFormat,
     /// Which log lines are written, for example info or info,kubevirt_wol=debug. Never those of
-    /// kube_client::client, in which answers of the API server, and so Secrets, may stand.
+    /// kube_client::client, in which answers of the API server, and so Secrets, may stand, nor the errors of
+    /// kube_client::client::builder, which say nothing.
     #[arg(
         long,
         global = true,

@@ -7,6 +7,7 @@
 mod action;
 mod closing;
 mod intent;
+mod queue;
 mod steps;
 
 use std::{
@@ -78,9 +79,13 @@ pub struct Intents {
     due: BTreeSet<(Instant, Arc<str>)>,
     starts: BTreeMap<u64, Arc<str>>,
     reads: BTreeMap<u64, Arc<str>>,
+    /// Reads of VMs that may have changed before their wakes were heard.
+    checks: BTreeMap<u64, Arc<str>>,
     under_way: usize,
     reporters: usize,
     throttle: Throttle,
+    /// That of `checks`.
+    checking: Throttle,
     marks: Marks,
     tickets: u64,
     jitter: fastrand::Rng,
@@ -99,9 +104,11 @@ impl Intents {
             due: BTreeSet::new(),
             starts: BTreeMap::new(),
             reads: BTreeMap::new(),
+            checks: BTreeMap::new(),
             under_way: 0,
             reporters: 0,
             throttle: Throttle::new(limits.rate, limits.burst),
+            checking: Throttle::new(limits.rate, limits.burst),
             marks: Marks::new(limits.dedup_window, limits.event_ttl, MAX_MARKS),
             tickets: 0,
             jitter: fastrand::Rng::with_seed(seed),
@@ -123,8 +130,10 @@ impl Intents {
         let throttled = !self.starts.is_empty() && self.under_way < self.limits.concurrency;
         let start = (throttled && !self.closing).then(|| self.throttle.ready_at(now));
         let start = start.map(|at| self.held_until.map_or(at, |held| at.max(held)));
+        let check = (!self.checks.is_empty() && self.has_room_for_checks() && !self.closing)
+            .then(|| self.checking.ready_at(now));
         let due = self.due.first().map(|(at, _)| *at);
-        start.into_iter().chain(due).min()
+        start.into_iter().chain(check).chain(due).min()
     }
 
     /// Open intents.
@@ -194,49 +203,22 @@ impl Intents {
         Admission::Opened
     }
 
-    /// Whether a wake needs no intent, and why.
-    fn settled_already(&self, wake: &Wakeable) -> Option<(Outcome, String)> {
-        let Wakeable { report, vm, .. } = wake;
-        if self.marks.covers(&vm.uid, report.heard_at) && !sabotage::is(Mechanism::Dedup) {
-            let message = "a repeat of a wake that was settled moments ago";
-            return Some((Outcome::Duplicate, message.into()));
-        }
-        let knows = !sabotage::is(Mechanism::Age);
-        if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
-            return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
-        }
-        // Who deferred it may have seen the VM go off a little earlier than we, if it looked at all.
-        let slack = if report.deferred {
-            pace::of(SKEW)
-        } else {
-            Duration::ZERO
-        };
-        let heard_at = report.heard_at + slack;
-        if knows && vm.off_since.is_some_and(|since| heard_at < since) {
-            return Some((Outcome::AlreadyOn, WAS_ON.into()));
-        }
-        let unpause = wake.unpause && vm.power == Power::Paused;
-        verdict(vm.power).filter(|_| !unpause && !wake.unsure)
-    }
-
     /// Takes a view of a VM, as the watch brought it. What a read had brought before is newer at
     /// times: then nothing happens.
     pub fn changed(&mut self, vm: &Arc<Vm>, now: Instant) {
         let Some(intent) = self.open.get_mut(&vm.uid) else {
             return;
         };
+        // A watch that was interrupted brings the past first: then a read alone says what is now.
+        if intent.unsure {
+            intent.vm = vm.clone();
+            return;
+        }
         if vm.is_older_than(&intent.vm) {
             return;
         }
-        // A watch that was interrupted brings the past first: that the VM was on is none of its news.
-        if intent.unsure && verdict(vm.power).is_some() {
-            return;
-        }
-        if intent.learn(vm.clone()) {
-            self.unqueue(&vm.uid, State::Stopping);
-        } else {
-            intent.look_forward(now);
-        }
+        intent.vm = vm.clone();
+        intent.look_forward(now);
         self.judge(&vm.uid, now);
         self.schedule(&vm.uid);
         self.pump(now);
@@ -307,8 +289,10 @@ impl Intents {
         if let Some(intent) = self.calling(uid, id) {
             match read {
                 Reread::Vm(vm) if vm.uid == *uid => {
-                    let older = vm.is_older_than(&intent.vm);
-                    let first = !older && intent.learn(Arc::new(vm.with_past_of(&intent.vm)));
+                    let first = intent.unsure;
+                    if first || !vm.is_older_than(&intent.vm) {
+                        intent.learn(Arc::new(vm.with_past_of(&intent.vm)));
+                    }
                     intent.state = match intent.accepted {
                         _ if first => State::Stopping,
                         Some(since) if now < since + pace::of(CONFIRMED_WITHIN) => {
@@ -321,7 +305,11 @@ impl Intents {
                             hasten: Hasten::Vm,
                         },
                     };
-                    self.judge(uid, now);
+                    if first && intent.was_on_when_heard() {
+                        self.settle(uid, Outcome::AlreadyOn, WAS_ON, now);
+                    } else {
+                        self.judge(uid, now);
+                    }
                 }
                 // Another VM has taken the name.
                 Reread::Vm(_) | Reread::Gone => self.settle(uid, Outcome::Gone, DELETED, now),

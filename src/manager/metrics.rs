@@ -237,7 +237,7 @@ impl Metrics {
         );
         registry.register(
             "read_calls",
-            "Calls to read a VM whose watch said nothing in time, by what they brought",
+            "Calls to read a VM whose watch said nothing in time, or may have missed a change, by what they brought",
             self.reads.clone(),
         );
         registry.register(

@@ -83,7 +83,8 @@ pub const RIGHTS: &[Right] = &[
     in_cluster(KUBEVIRT, "virtualmachines", &[List, Watch])
         .to("know which VM has a MAC address, and whether it is on"),
     in_cluster(KUBEVIRT, "virtualmachines", &[Get])
-        .to("look at a VM again when KubeVirt's answer to a start leaves open what became of it"),
+        .to("look at a VM again when KubeVirt's answer to a start leaves open what became of it, or when \
+             the watch may have missed that it went off"),
     in_cluster(VIRT_API, "virtualmachines/start", &[Update])
         .to("start a VM. No right to change the VM itself, or to stop it, goes with it"),
     in_cluster(VIRT_API, "virtualmachineinstances/unpause", &[Update])

@@ -4,6 +4,7 @@
 mod configs;
 mod contact;
 mod follow;
+mod link;
 mod machines;
 mod manners;
 mod metrics;

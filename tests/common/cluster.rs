@@ -125,6 +125,25 @@ impl Cluster {
         }
     }
 
+    /// The real API server, where the cluster is on it.
+    pub fn envtest(&self) -> Option<&'static Envtest> {
+        match &self.api {
+            ApiBackend::StandIn(_) => None,
+            ApiBackend::Real(envtest) => Some(envtest),
+        }
+    }
+
+    /// Where managers reach the API server, and with what kubeconfig.
+    pub fn way_of_managers(&self) -> (SocketAddr, String) {
+        match &self.api {
+            ApiBackend::StandIn(server) => (server.address(), server.kubeconfig()),
+            ApiBackend::Real(_) => {
+                let kubeconfig = std::fs::read_to_string(self.by_line.path());
+                (self.line.address(), kubeconfig.expect("it can be read"))
+            }
+        }
+    }
+
     /// The program that is tested.
     pub fn program(&self) -> &Path {
         &self.program

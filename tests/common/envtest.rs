@@ -63,12 +63,7 @@ impl Envtest {
     ///
     /// It does not become ready; the panic shows the end of its log.
     pub fn start() -> Option<Self> {
-        let Some(programs) = programs() else {
-            super::skip::skipped(
-                "KUBEBUILDER_ASSETS names no directory with kube-apiserver and etcd",
-            );
-            return None;
-        };
+        let programs = programs()?;
         let directory = tempfile::Builder::new()
             .prefix("wol-api")
             .tempdir()
@@ -292,13 +287,17 @@ async fn remove_all(client: &Client, kind: &ApiResource) {
     }
 }
 
-/// The directory with the programs.
-fn programs() -> Option<PathBuf> {
-    let directory = PathBuf::from(std::env::var_os("KUBEBUILDER_ASSETS")?);
-    let complete = ["etcd", "kube-apiserver"]
-        .iter()
-        .all(|program| directory.join(program).is_file());
-    complete.then_some(directory)
+/// The directory with the programs. None, told loudly, where there are none.
+pub fn programs() -> Option<PathBuf> {
+    let directory = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let directory = directory.filter(|directory| {
+        let mut programs = ["etcd", "kube-apiserver"].iter();
+        programs.all(|program| directory.join(program).is_file())
+    });
+    if directory.is_none() {
+        super::skip::skipped("KUBEBUILDER_ASSETS names no directory with kube-apiserver and etcd");
+    }
+    directory
 }
 
 /// Writes keys, certificates and the kubeconfig, whose path is returned.

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    plan::{BYSTANDERS, Plan, Who, mac, pace, replica},
+    plan::{BYSTANDERS, Plan, Who, mac, on_the_real, pace, replica},
     pulse::Pids,
     record::{Life, Record, What},
     wires::{Lan, Wire},
@@ -44,7 +44,13 @@ pub(crate) fn name(vm: usize) -> String {
 }
 
 async fn cluster(vms: usize) -> Cluster {
-    let cluster = Cluster::stand_in(Path::new(PROGRAM)).await;
+    let program = Path::new(PROGRAM);
+    let cluster = if on_the_real() {
+        let own = Cluster::own(program).await;
+        own.expect("there are programs for a real one").0
+    } else {
+        Cluster::stand_in(program).await
+    };
     cluster.install_crd().await;
     cluster.namespace(HOME).await;
     cluster
@@ -147,11 +153,11 @@ impl Bed {
     }
 
     async fn seat_for_manager(&self) -> Manager {
-        let server = self.server();
-        let api = Wire::to(server.address()).await;
-        let (from, to) = (server.address().to_string(), api.address().to_string());
+        let (address, text) = self.cluster.way_of_managers();
+        let api = Wire::to(address).await;
+        let (from, to) = (address.to_string(), api.address().to_string());
         let mut kubeconfig = tempfile::NamedTempFile::new().expect("a file can be made");
-        let text = server.kubeconfig().replace(&from, &to);
+        let text = text.replace(&from, &to);
         let written = kubeconfig.write_all(text.as_bytes());
         written.expect("the kubeconfig can be written");
         Manager {
@@ -307,6 +313,7 @@ impl Bed {
             .collect()
     }
 
+    /// For what only the stand-in can be told to do.
     pub(crate) fn server(&self) -> &ApiServer {
         self.cluster.server().expect("it is the stand-in")
     }

@@ -47,12 +47,14 @@ impl Course {
                 self.errors.push(number);
                 self.apis(None, |wire| wire.errors += 1)
             }
+            Fault::ApiKill => self.kill_api().await,
             Fault::WatchReset => {
                 self.bed.server().expire_history();
                 self.bed.server().faults().end_watches(WatchEnd::Reset);
                 self.bed.record().add(What::WatchReset);
                 true
             }
+            Fault::LeaseTheft | Fault::TokenExpiry(_) if self.outage.dead => false,
             Fault::LeaseTheft => self.steal_lease().await,
             Fault::TokenExpiry(agent) => {
                 let pod = &self.bed.agents[agent].pod;
@@ -87,6 +89,7 @@ impl Course {
                 }
                 self.apis(None, |wire| less(&mut wire.errors));
             }
+            Fault::ApiKill => self.restart_api(),
             Fault::TokenExpiry(agent) => self.renew_token(agent).await,
             Fault::Unplug(agent) => self.plug(agent),
             Fault::Flood => self.flood.end(),
@@ -109,7 +112,7 @@ impl Course {
         true
     }
 
-    fn apis(&mut self, whose: Option<usize>, change: impl Fn(&mut Wire)) -> bool {
+    pub(crate) fn apis(&mut self, whose: Option<usize>, change: impl Fn(&mut Wire)) -> bool {
         for one in 0..self.bed.plan.managers {
             if whose.is_none_or(|wish| wish == one) {
                 let wire = &mut self.bed.managers[one].api;
@@ -135,7 +138,7 @@ impl Course {
         }
         self.bed.cluster.kubevirt.fault(fault);
         self.bed.cluster.kubevirt.delay(delay);
-        let well = self.refusals.is_empty();
+        let well = self.refusals.is_empty() && !self.outage.dead;
         self.bed.record().add(What::Starts(well));
     }
 
@@ -150,7 +153,9 @@ impl Course {
     }
 
     pub(crate) async fn renew_token(&mut self, agent: usize) {
-        if !self.bed.record().known(agent).contains(Instant::now()) {
+        let known = self.bed.record().known(agent).contains(Instant::now());
+        // Where nobody gives tokens, the end of the run does.
+        if !known && !self.outage.dead {
             self.bed.agents[agent].pod.refresh().await;
             self.bed.record().add(What::Token(agent, true));
         }

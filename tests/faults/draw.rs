@@ -7,8 +7,9 @@ use kubevirt_wol::agent::route::weight;
 
 use super::plan::{Between, Fault, Plan, Refusal, Step, Who, mac, paced, replica};
 
-/// Draws the plan of a seed, whose steps are in no order.
-pub(crate) fn draw(seed: u64) -> Plan {
+/// Draws the plan of a seed, whose steps are in no order. What a real API server cannot be told to do is
+/// its death there, and it dies at least once.
+pub(crate) fn draw(seed: u64, real: bool) -> Plan {
     let mut rng = Rng::with_seed(seed);
     let mut draw = Draw {
         plan: Plan {
@@ -25,6 +26,9 @@ pub(crate) fn draw(seed: u64) -> Plan {
     };
     draw.scenes();
     draw.faults();
+    if real {
+        draw.for_a_real_server();
+    }
     draw.plan
 }
 
@@ -208,6 +212,18 @@ impl Draw {
             let (at, time) = (self.ms(0..5_000), self.ms(100..1_800));
             self.fault(fault, at, time);
         }
+    }
+
+    fn for_a_real_server(&mut self) {
+        for (_, step) in &mut self.plan.steps {
+            if let Step::Fault { fault, .. } = step
+                && matches!(fault, Fault::ApiErrors | Fault::WatchReset)
+            {
+                *fault = Fault::ApiKill;
+            }
+        }
+        let (at, time) = (self.ms(500..4_000), self.ms(100..1_000));
+        self.fault(Fault::ApiKill, at, time);
     }
 
     fn one_fault(&mut self) -> Fault {

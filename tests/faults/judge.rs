@@ -13,7 +13,7 @@ use super::{
     record::{Line, Record, Spans, What},
     told::{decisions, held, losses},
 };
-use crate::common::process;
+use crate::common::{apiserver::ApiServer, process};
 
 /// What lies between the program's clock and the log of starts.
 const SLACK: Duration = Duration::from_millis(700);
@@ -49,6 +49,7 @@ struct Packet {
 
 /// Effective starts of one VM.
 struct Start {
+    asked: Instant,
     at: Instant,
     /// When the VM had been started before, and had gone off since, if it had.
     last: Option<Instant>,
@@ -69,13 +70,14 @@ pub(crate) struct Judge<'a> {
     record: &'a Record,
     began: Instant,
     ways: Ways,
-    starts: Vec<(Instant, String)>,
+    /// When they were asked for, and when they took effect.
+    starts: Vec<(Instant, Instant, String)>,
     /// The lines about decided wakes, by manager.
     lines: Vec<(usize, process::Line)>,
     /// The lines about wakes that no manager took.
-    losses: Vec<process::Line>,
-    /// What may have come later than the program could know: silent lines and frozen processes.
-    held: Vec<Spans>,
+    losses: Vec<(usize, process::Line)>,
+    /// By agent, what may have come later than the program could know: silent lines and frozen processes.
+    held: Vec<Vec<Spans>>,
     judgement: Judgement,
 }
 
@@ -95,7 +97,9 @@ pub(crate) fn judge(bed: &Bed) -> Judgement {
         plan: &bed.plan,
         began: record.0.first().map_or_else(Instant::now, |(at, _)| *at),
         ways: Ways::new(&bed.plan, &record, &dropped),
-        starts: starts.map(|one| (one.at.into_std(), one.vm.name)).collect(),
+        starts: starts
+            .map(|one| (one.asked.into_std(), one.at.into_std(), one.vm.name))
+            .collect(),
         lines: decisions(bed),
         losses: losses(bed),
         held: held(&bed.plan, &record),
@@ -114,8 +118,12 @@ impl Judge<'_> {
     fn bystanders(&mut self, bed: &Bed) {
         for vm in self.plan.vms..self.plan.vms + BYSTANDERS {
             let path = format!("/virtualmachines/{}/start", name(vm));
-            let requests = bed.server().requests();
-            if requests.iter().any(|one| one.path.ends_with(&path)) {
+            let requests = bed.cluster.server().map(ApiServer::requests);
+            let mut requests = requests.iter().flatten();
+            let mut starts = bed.cluster.kubevirt.starts().into_iter();
+            if requests.any(|one| one.path.ends_with(&path))
+                || starts.any(|start| start.vm.name == name(vm))
+            {
                 let broken = format!("{} was called, and nobody asked for it", name(vm));
                 self.judgement.broken.push(broken);
             }
@@ -167,19 +175,20 @@ impl Judge<'_> {
     fn starts(&mut self, vm: usize) -> Vec<Start> {
         let offs = self.record.times(|what| *what == What::Off(vm));
         let mut starts: Vec<Start> = Vec::new();
-        let times = self.starts.iter().filter(|(_, one)| *one == name(vm));
-        let times: Vec<_> = times.map(|(at, _)| *at).collect();
-        for (index, at) in times.iter().enumerate() {
+        let times = self.starts.iter().filter(|(.., one)| *one == name(vm));
+        let times: Vec<_> = times.map(|(asked, at, _)| (*asked, *at)).collect();
+        for (index, (asked, at)) in times.iter().enumerate() {
             let off = offs.iter().copied().rfind(|off| off < at);
             let first = starts
                 .last()
                 .is_none_or(|last| off.is_some_and(|off| last.at < off));
             if first {
-                let next = times.get(index + 1).copied();
+                let next = times.get(index + 1).map(|(_, at)| *at);
                 let maker = self.maker(vm, *at, next);
-                let (at, last) = (*at, starts.last().map(|start| start.at));
+                let last = starts.last().map(|start| start.at);
                 starts.push(Start {
-                    at,
+                    asked: *asked,
+                    at: *at,
                     last,
                     off,
                     maker,
@@ -225,10 +234,16 @@ impl Judge<'_> {
             } else {
                 ttl()
             };
-            let held = self.held.iter().map(|held| held.total(one.at, start.at));
-            one.at <= start.at + BLINK && start.at <= one.at + life + SLACK + held.sum::<Duration>()
+            let held = self.held_up(one, start);
+            one.at <= start.at + BLINK && start.at <= one.at + life + SLACK + held
         });
         fresh.collect()
+    }
+
+    /// For how long something may have held up the word of a packet: it seems to be so much younger.
+    fn held_up(&self, one: &Hearing, start: &Start) -> Duration {
+        let held = self.held[one.agent].iter();
+        held.map(|held| held.total(one.at, start.at)).sum()
     }
 
     /// Whether a start keeps the promise.
@@ -239,6 +254,11 @@ impl Judge<'_> {
         packets: &[Packet],
     ) -> Result<(), Fault> {
         let causes = self.causes(start, packets);
+        if before.is_some() && start.off.is_some_and(|off| start.asked <= off + BLINK) {
+            return Err(Fault::Excused(
+                "the call was on its way when the VM went off",
+            ));
+        }
         if causes.is_empty() {
             if self.fresh(start, packets).is_empty() {
                 let why = "started, and nobody had asked for it within the TTL";
@@ -253,8 +273,14 @@ impl Judge<'_> {
         let Some(before) = before else { return Ok(()) };
         let first = self.causes(before, packets).iter().map(|one| one.at).min();
         let Some(first) = first else { return Ok(()) };
-        if causes.iter().any(|one| one.at + BLINK >= first + window()) {
+        let after = |held: Duration, one: &Hearing| one.at + BLINK + held >= first + window();
+        if causes.iter().any(|one| after(Duration::ZERO, one)) {
             Ok(())
+        } else if causes
+            .iter()
+            .any(|one| after(self.held_up(one, start), one))
+        {
+            Err(Fault::Excused("what was held up seemed younger"))
         } else if self.marked(before, start) {
             Err(Fault::Broken("started a second time for one wake"))
         } else {
@@ -316,8 +342,10 @@ impl Judge<'_> {
             .iter()
             .find(|(_, line)| line.field("mac") == mac(vm).to_string() && line.at + BLINK >= heard);
         let told = told.map(|(_, line)| line.field("outcome").to_owned());
-        let lost = self.losses.iter().any(|line| {
-            line.at + BLINK >= heard && line.field("macs").contains(&mac(vm).to_string())
+        let lost = self.losses.iter().any(|(agent, line)| {
+            let own = packet.hearings.iter().any(|one| one.agent == *agent);
+            let named = line.field("macs").contains(&mac(vm).to_string());
+            own && named && line.at + BLINK >= heard && line.at < until
         });
         let Some(outcome) = told.or_else(|| lost.then(|| "expired".to_owned())) else {
             let story = self.story(vm, packets, starts);

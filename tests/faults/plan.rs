@@ -11,6 +11,17 @@ pub(crate) fn pace() -> u32 {
     setting("WOL_FAULT_PACE").unwrap_or(10).clamp(1, 20)
 }
 
+/// Whether the API server is to be a real one, and no stand-in.
+pub(crate) fn on_the_real() -> bool {
+    match setting::<String>("WOL_FAULT_API").as_deref() {
+        None => false,
+        Some(other) => {
+            assert_eq!(other, "real", "WOL_FAULT_API is real or nothing");
+            true
+        }
+    }
+}
+
 /// A time that is so many milliseconds long at the usual pace. Those of a plan are.
 pub(crate) fn paced(milliseconds: u64) -> Duration {
     Duration::from_millis(10 * milliseconds / u64::from(pace()))
@@ -60,6 +71,8 @@ pub(crate) enum Fault {
     Start(Refusal),
     /// Every request to the API server is answered 500.
     ApiErrors,
+    /// A real API server and its store are killed, and started again at the end.
+    ApiKill,
     /// All watches end, and their versions are forgotten.
     WatchReset,
     /// Somebody else holds the Lease.
@@ -121,6 +134,7 @@ impl Fault {
             Self::Start(Refusal::Swallow) => "start never answered",
             Self::Start(Refusal::Slow) => "virt-api slow",
             Self::ApiErrors => "API answers 500",
+            Self::ApiKill => "API server killed",
             Self::WatchReset => "watches reset",
             Self::LeaseTheft => "lease stolen",
             Self::TokenExpiry(_) => "token expired",
@@ -162,7 +176,7 @@ pub(crate) fn replica(manager: usize) -> String {
 impl Plan {
     /// The plan of a seed.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut plan = draw(seed);
+        let mut plan = draw(seed, on_the_real());
         plan.steps.sort_by_key(|(at, _)| *at);
         plan
     }

@@ -82,6 +82,9 @@ async fn run(seed: u64, sabotage: Option<&'static str>, api: &Handle) -> Ran {
     course.run().await;
     course.heal().await;
     let judgement = settle(&mut course).await;
+    if let Some(server) = course.bed.cluster.envtest() {
+        server.kill();
+    }
     let starved = pulse.end() > STARVED || course.tally.was_late() > LATE;
     let mut tally = std::mem::take(&mut course.tally);
     tally.judged(&judgement);

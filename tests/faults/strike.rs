@@ -6,11 +6,12 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tokio::task::JoinSet;
+use tokio::{sync::RwLock, task::JoinSet};
 
 use super::{
     bed::{Bed, HOME, lock, name, strategy},
     flood::Flood,
+    outage::{Outage, get},
     plan::{Refusal, Step, Who, paced},
     record::{Life, Record, What},
     tally::Tally,
@@ -41,6 +42,7 @@ pub(crate) struct Course {
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) errors: Vec<u64>,
     pub(crate) flood: Flood,
+    pub(crate) outage: Outage,
 }
 
 impl Course {
@@ -53,6 +55,7 @@ impl Course {
             refusals: Vec::new(),
             errors: Vec::new(),
             flood: Flood::default(),
+            outage: Outage::default(),
         }
     }
 
@@ -115,6 +118,11 @@ impl Course {
             self.bed.server().faults().remove(number);
         }
         self.refusals.clear();
+        self.restart_api();
+        while self.outage.dead {
+            self.look();
+            tokio::time::sleep(LOOK).await;
+        }
         self.settle_starts();
         for one in 0..self.bed.managers.len() {
             let line = self.bed.managers[one].api.heal();
@@ -139,7 +147,8 @@ impl Course {
             Step::Wake { vm, only } => self.bed.wake(vm, only),
             Step::PowerOff { vm } => {
                 let (cluster, record) = (self.bed.cluster.clone(), self.bed.shared_record());
-                self.off.spawn(switch_off(cluster, record, vm));
+                let alive = self.outage.alive.clone();
+                self.off.spawn(switch_off(cluster, record, vm, alive));
             }
             Step::Fault {
                 fault,
@@ -205,6 +214,7 @@ impl Course {
         for who in self.bed.everybody() {
             self.look_at(who);
         }
+        self.look_at_api();
         while self.off.try_join_next().is_some() {}
     }
 
@@ -258,26 +268,35 @@ impl Course {
 }
 
 /// Switches a VM off once it is on; where it stays off for too long, nothing is done.
-async fn switch_off(cluster: Arc<Cluster>, record: Arc<Mutex<Record>>, vm: usize) {
+async fn switch_off(
+    cluster: Arc<Cluster>,
+    record: Arc<Mutex<Record>>,
+    vm: usize,
+    alive: Arc<RwLock<()>>,
+) {
     let (kubevirt, name) = (&cluster.kubevirt, name(vm));
     let path = format!("/apis/kubevirt.io/v1/namespaces/{HOME}/virtualmachines/{name}");
+    let is_on = async || {
+        let vm = get(&cluster, &path).await;
+        vm.map(|vm| vm["status"]["printableStatus"] == "Running")
+    };
     let until = Instant::now() + paced(PATIENCE);
-    loop {
-        let request = http::Request::get(&path).body(Vec::new());
-        let request = request.expect("the path is one");
+    while Instant::now() < until {
+        let served = alive.read().await;
         // A VM that cannot be looked at now is looked at again.
-        let seen = cluster.client.request::<serde_json::Value>(request).await;
-        if seen.is_ok_and(|vm| vm["status"]["printableStatus"] == "Running") {
-            break;
-        }
-        if Instant::now() > until {
+        if is_on().await.is_ok_and(|on| on) {
+            lock(&record).add(What::Off(vm));
+            match strategy(vm) {
+                RunStrategy::Halted => kubevirt.stop(HOME, &name).await,
+                _ => kubevirt.guest_ends(HOME, &name, Phase::Succeeded),
+            }
+            // A server that dies now would not tell of it.
+            while Instant::now() < until && is_on().await.is_ok_and(|on| on) {
+                tokio::time::sleep(LOOK).await;
+            }
             return;
         }
+        drop(served);
         tokio::time::sleep(LOOK).await;
-    }
-    lock(&record).add(What::Off(vm));
-    match strategy(vm) {
-        RunStrategy::Halted => kubevirt.stop(HOME, &name).await,
-        _ => kubevirt.guest_ends(HOME, &name, Phase::Succeeded),
     }
 }

@@ -115,7 +115,7 @@ impl fmt::Display for Tally {
         }
         writeln!(
             f,
-            "second starts excused (mark lost, or change unseen) {}",
+            "second starts excused, as docs/faults.md tells {}",
             self.excused
         )?;
         writeln!(f, "longest from packet to start {:.2?}", self.worst)?;

@@ -7,13 +7,16 @@ use super::{
 };
 use crate::common::process;
 
-/// What agents say of wakes that they gave up.
-pub(crate) fn losses(bed: &Bed) -> Vec<process::Line> {
-    let seats = bed.agents.iter().map(|agent| &agent.seat);
-    let processes = seats.flat_map(|seat| seat.old.iter().chain(&seat.process));
-    let lines = processes.flat_map(process::Process::lines);
-    let lost = lines.filter(|line| line.message() == "no manager took these wakes in time");
-    lost.collect()
+/// The lines of agents about wakes that they gave up, with the agent.
+pub(crate) fn losses(bed: &Bed) -> Vec<(usize, process::Line)> {
+    let agents = bed.agents.iter().enumerate();
+    let lines = agents.flat_map(|(one, agent)| {
+        let processes = agent.seat.old.iter().chain(&agent.seat.process);
+        let lines = processes.flat_map(process::Process::lines);
+        lines.map(move |line| (one, line))
+    });
+    let lost = |line: &process::Line| line.message() == "no manager took these wakes in time";
+    lines.filter(|(_, line)| lost(line)).collect()
 }
 
 /// The lines of managers about decided wakes, with the manager.
@@ -27,19 +30,16 @@ pub(crate) fn decisions(bed: &Bed) -> Vec<(usize, process::Line)> {
     lines.filter(|(_, line)| line.message() == "wake").collect()
 }
 
-/// When something may have come later than the program could know: silent lines, frozen processes.
-pub(crate) fn held(plan: &Plan, record: &Record) -> Vec<Spans> {
-    let agents = (0..plan.agents).map(Who::Agent);
-    let managers = (0..plan.managers).map(Who::Manager);
-    let mut held: Vec<_> = agents
-        .chain(managers)
-        .map(|who| record.frozen(who))
-        .collect();
-    for manager in 0..plan.managers {
-        held.push(record.api(manager, Line::Silent));
-        for agent in 0..plan.agents {
-            held.push(record.link(agent, manager, Line::Silent));
-        }
-    }
-    held
+/// For each agent, when its word may have come later than the program could know: frozen processes and
+/// silent lines on the way.
+pub(crate) fn held(plan: &Plan, record: &Record) -> Vec<Vec<Spans>> {
+    let managers = || 0..plan.managers;
+    let of = |agent: usize| {
+        let mut held = vec![record.frozen(Who::Agent(agent))];
+        held.extend(managers().map(|one| record.frozen(Who::Manager(one))));
+        held.extend(managers().map(|one| record.api(one, Line::Silent)));
+        held.extend(managers().map(|one| record.link(agent, one, Line::Silent)));
+        held
+    };
+    (0..plan.agents).map(of).collect()
 }

@@ -86,15 +86,6 @@ impl World {
     /// The watch catches up.
     fn show(&mut self, n: usize) {
         let machine = &mut self.vms[n];
-        // A watch that tells of the past is believed where it says that the VM is off.
-        if machine.unsure && machine.real.power.is_started() {
-            machine.seen = machine.real.clone();
-            return self.bed.intents.changed(&machine.seen, self.bed.now);
-        }
-        // Nobody waits any more for the read that was to bring that.
-        if std::mem::take(&mut machine.unsure) {
-            machine.orphans.extend(machine.calling.take());
-        }
         machine.seen = machine.real.clone();
         machine.told = machine.real.clone();
         self.bed.intents.changed(&machine.seen, self.bed.now);

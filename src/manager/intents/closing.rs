@@ -18,9 +18,11 @@ impl Intents {
         }
     }
 
-    /// Whether a call is under way, or one was made and it is not known yet what came of it.
+    /// Whether a call is under way, or one was made and it is not known yet what came of it. That a VM is
+    /// read before anything is decided is another manager's to do.
     #[must_use]
     pub fn is_at_work(&self) -> bool {
-        self.under_way > 0 || self.open.values().any(Intent::is_in_hand)
+        let checks = self.open.values().filter(|intent| intent.is_checked());
+        self.under_way > checks.count() || self.open.values().any(Intent::is_in_hand)
     }
 }

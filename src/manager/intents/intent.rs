@@ -14,7 +14,11 @@ use crate::{
     wake::{Answer, Wake},
 };
 
-use super::{Action, BREATH, CONFIRMED_WITHIN, Call, SILENCE, action::Waiting, steps::verdict};
+use super::{
+    Action, BREATH, CONFIRMED_WITHIN, Call, SILENCE,
+    action::Waiting,
+    steps::{verdict, went_off_after},
+};
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
 const FIRST_ANSWER: Duration = Duration::from_millis(800);
@@ -125,15 +129,20 @@ impl Intent {
         self.reporters.push((now, report.reply));
     }
 
-    /// Takes a view of the VM. Says whether it is the first that counts: only from then on can a change of
-    /// `runStrategy` overrule the wake.
-    pub(super) fn learn(&mut self, vm: Arc<Vm>) -> bool {
+    /// Takes what a read brought. Where it is the first that can be relied on, only from then on can a
+    /// change of `runStrategy` overrule the wake.
+    pub(super) fn learn(&mut self, vm: Arc<Vm>) {
         self.vm = vm;
-        if self.unsure {
+        if std::mem::take(&mut self.unsure) {
             self.strategy = self.vm.strategy;
             self.decided_on = self.vm.clone();
         }
-        std::mem::take(&mut self.unsure)
+    }
+
+    /// Whether the VM is off, and is known to have been on when the youngest packet was heard.
+    pub(super) fn was_on_when_heard(&self) -> bool {
+        let off = matches!(self.vm.power, Power::Off | Power::Stopping);
+        off && went_off_after(&self.vm, self.last_heard, self.first.deferred)
     }
 
     pub(super) fn reporters(&self) -> usize {
@@ -198,6 +207,11 @@ impl Intent {
             State::Queued { call, .. } => call == Call::Read,
             State::Stopping | State::Backoff { .. } => false,
         }
+    }
+
+    /// Whether its VM is being read, since it may have changed.
+    pub(super) fn is_checked(&self) -> bool {
+        self.unsure && matches!(self.state, State::Calling { .. })
     }
 
     /// Whether somebody was told to keep the wake until the deadline.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Action, Admission, BREATH, BUSY, CONFIRMED_WITHIN, Call, Intents, Settled, UNREAD,
+    Action, Admission, BREATH, BUSY, CONFIRMED_WITHIN, Call, Intents, SKEW, Settled, UNREAD,
     intent::{Hasten, Intent, State},
 };
 
@@ -44,6 +44,17 @@ pub fn verdict(power: Power) -> Option<(Outcome, String)> {
     Some((outcome, message))
 }
 
+/// Whether a VM was on when a packet was heard, and has gone off since, as far as is known. Who deferred
+/// the wake may have seen the VM go off a little earlier than we, if it looked at all.
+pub(super) fn went_off_after(vm: &Vm, heard_at: Instant, deferred: bool) -> bool {
+    let slack = if deferred {
+        pace::of(SKEW)
+    } else {
+        Duration::ZERO
+    };
+    vm.off_since.is_some_and(|since| heard_at + slack < since)
+}
+
 /// What became of a VM by a call of ours.
 pub(super) fn done(deed: Call) -> &'static str {
     match deed {
@@ -69,7 +80,7 @@ pub(super) const WAS_ON: &str =
 
 /// Why a wake waits whose VM was on when word of it came the last time.
 pub(super) const UNSURE: &str =
-    "the API server tells of no changes at the moment, so that the virtual machine is read first";
+    "changes may have been missed, as the API server was away: the virtual machine is read first";
 
 /// What those are told who have to report once more.
 const STOOD_STILL: &str = "this manager stood still for a while";
@@ -90,113 +101,22 @@ pub(super) fn pause(failures: u32, roll: f64) -> Duration {
 }
 
 impl Intents {
-    /// Starts the calls that may start.
-    pub(super) fn pump(&mut self, now: Instant) {
-        while self.under_way < self.limits.concurrency {
-            if let Some((_, uid)) = self.reads.pop_first() {
-                self.call(&uid, Call::Read, now);
-            } else if self.closing {
-                return;
-            } else if let Some((uid, call)) = self.next_start() {
-                // The last look at the clock before the call: what waited too long starts nothing.
-                if self.is_stale(&uid, now) {
-                    self.expire(&uid, now);
-                } else if self.is_held(now) {
-                    return;
-                } else if self.throttle.admit(now) {
-                    self.starts.pop_first();
-                    self.call(&uid, call, now);
-                } else {
-                    return;
-                }
-            } else {
-                return;
-            }
+    /// Whether a wake needs no intent, and why.
+    pub(super) fn settled_already(&self, wake: &Wakeable) -> Option<(Outcome, String)> {
+        let Wakeable { report, vm, .. } = wake;
+        if self.marks.covers(&vm.uid, report.heard_at) && !sabotage::is(Mechanism::Dedup) {
+            let message = "a repeat of a wake that was settled moments ago";
+            return Some((Outcome::Duplicate, message.into()));
         }
-    }
-
-    /// Whether nothing is started because this process stood still a moment ago.
-    fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| now < until)
-    }
-
-    /// Whose turn it is to be started, or unpaused: what is called for now, not when it queued.
-    fn next_start(&self) -> Option<(Arc<str>, Call)> {
-        let (_, uid) = self.starts.first_key_value()?;
-        let call = self.open.get(uid).map_or(Call::Start, Intent::wanted);
-        Some((uid.clone(), call))
-    }
-
-    pub(super) fn expire(&mut self, uid: &Arc<str>, now: Instant) {
-        if let Some(intent) = self.open.get(uid) {
-            let why = format!("could not be started in time: {}", intent.why);
-            self.settle(uid, Outcome::Expired, &why, now);
+        let knows = !sabotage::is(Mechanism::Age);
+        if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
+            return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
         }
-    }
-
-    fn is_stale(&self, uid: &str, now: Instant) -> bool {
-        self.open.get(uid).is_some_and(|intent| {
-            let fresh =
-                sabotage::is(Mechanism::Ttl) || now < intent.last_heard + self.limits.event_ttl;
-            now >= intent.deadline || !(fresh || intent.is_promised() || intent.first.deferred)
-        })
-    }
-
-    fn call(&mut self, uid: &Arc<str>, call: Call, now: Instant) {
-        self.tickets += 1;
-        let id = self.tickets;
-        let Some(intent) = self.open.get_mut(uid) else {
-            return;
-        };
-        if call != Call::Read {
-            intent.first_call.get_or_insert(now);
-            intent.accepted = None;
-            intent.decided_on = intent.vm.clone();
-            // What was in the way the last time says more.
-            if intent.failures == 0 {
-                intent.why = "waiting for KubeVirt to answer".into();
-            }
+        if knows && went_off_after(vm, report.heard_at, report.deferred) {
+            return Some((Outcome::AlreadyOn, WAS_ON.into()));
         }
-        intent.state = State::Calling { call, id };
-        self.under_way += 1;
-        self.actions.push(Action::Call(call, id, intent.vm.clone()));
-        self.schedule(uid);
-    }
-
-    /// Calls beside the call of the intent, as if nobody knew of that. Nobody waits for its answer.
-    pub(super) fn call_again(&mut self, vm: Arc<Vm>) {
-        self.under_way += 1;
-        self.actions.push(Action::Call(Call::Start, u64::MAX, vm));
-    }
-
-    /// The intent that waits for call `id`; none where it was settled meanwhile.
-    pub(super) fn calling(&mut self, uid: &str, id: u64) -> Option<&mut Intent> {
-        self.open
-            .get_mut(uid)
-            .filter(|intent| matches!(intent.state, State::Calling { id: own, .. } if own == id))
-    }
-
-    pub(super) fn enqueue(&mut self, uid: &Arc<str>, call: Call) {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        if let Some(intent) = self.open.get_mut(uid) {
-            intent.state = State::Queued { call, ticket };
-            let queue = match call {
-                Call::Start | Call::Unpause => &mut self.starts,
-                Call::Read => &mut self.reads,
-            };
-            queue.insert(ticket, uid.clone());
-        }
-    }
-
-    /// Puts an intent into a state in which it wants no call.
-    pub(super) fn unqueue(&mut self, uid: &str, state: State) {
-        if let Some(intent) = self.open.get_mut(uid)
-            && let State::Queued { ticket, .. } = std::mem::replace(&mut intent.state, state)
-        {
-            self.starts.remove(&ticket);
-            self.reads.remove(&ticket);
-        }
+        let unpause = wake.unpause && vm.power == Power::Paused;
+        verdict(vm.power).filter(|_| !unpause && !wake.unsure)
     }
 
     /// Puts the next attempt off, between the bounds if there are any. Where the server named no time,
@@ -245,8 +165,12 @@ impl Intents {
     /// Takes the news that the API server is back: what failed while it was away is tried soon, not
     /// when its own pause is over. The throttle spreads that out.
     pub fn hasten(&mut self, now: Instant) {
-        let mut hastened = Vec::new();
+        let (mut hastened, mut hung) = (Vec::new(), Vec::new());
         for (uid, intent) in &mut self.open {
+            // It may hang on a connection that is no more.
+            if intent.is_checked() {
+                hung.push(uid.clone());
+            }
             if let State::Backoff {
                 until,
                 hasten: Hasten::Api,
@@ -259,9 +183,14 @@ impl Intents {
                 hastened.push(uid.clone());
             }
         }
+        for uid in hung {
+            self.enqueue(&uid, Call::Read);
+            self.schedule(&uid);
+        }
         for uid in hastened {
             self.schedule(&uid);
         }
+        self.pump(now);
     }
 
     /// Keeps the timer of an intent at what it waits for.

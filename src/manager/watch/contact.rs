@@ -17,17 +17,8 @@ use prometheus_client::{
 use tokio::{sync::Notify, time::timeout};
 use tower::service_fn;
 
-use super::{manners::Manners, metrics::Watched};
+use super::{link::Link, metrics::Watched};
 use crate::{manager::start::retry_after, telemetry::Word};
-
-/// A watch that is well is answered anew every 30 s, and given up after 35 s without a word. A
-/// longer silence is none of a healthy one, whether or not something has failed yet.
-const SILENCE: Duration = Duration::from_secs(40);
-/// At whatever pace, as watches have whole seconds.
-const SHORTEST_SILENCE: Duration = Duration::from_secs(3);
-
-/// What a new watch brings within this time may have happened before it began.
-const BACKLOG: Duration = Duration::from_secs(2);
 
 /// The server begins its answer to a list or a watch within this time, after which it gives up on
 /// most requests itself, or has hung.
@@ -47,62 +38,11 @@ pub struct Contact {
     returned: Arc<Notify>,
 }
 
-/// The watch of one resource.
-#[derive(Debug, Clone, Copy)]
-struct Link {
-    /// Every change up to here is known.
-    last: Instant,
-    /// When the running watch was answered. The server may yet say that it has forgotten the
-    /// version to resume from: then this was no contact.
-    answered: Option<Instant>,
-    /// False before the first list and from a failure to what mends it.
-    connected: bool,
-    manners: Manners,
-    /// Between which two moments changes may have been missed the last time.
-    gap: Option<(Instant, Instant)>,
-}
-
-impl Link {
-    /// The last sign of life.
-    fn heard(&self) -> Instant {
-        self.answered.map_or(self.last, |at| at.max(self.last))
-    }
-
-    fn quiet(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.heard())
-    }
-
-    /// What was missed is about to come, if anything was.
-    fn note_gap(&mut self, now: Instant) {
-        if !self.is_connected(now) {
-            self.gap = Some((self.heard(), now));
-        }
-    }
-
-    fn is_connected(&self, now: Instant) -> bool {
-        self.connected && self.quiet(now) <= crate::pace::of(SILENCE).max(SHORTEST_SILENCE)
-    }
-
-    fn age(&self, now: Instant) -> Duration {
-        if self.is_connected(now) {
-            Duration::ZERO
-        } else {
-            self.quiet(now)
-        }
-    }
-}
-
 impl Contact {
     /// No contact yet; from `now` on its absence counts.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let link = Link {
-            last: now,
-            answered: None,
-            connected: false,
-            manners: Manners::default(),
-            gap: None,
-        };
+        let link = Link::new(now);
         Self {
             links: Arc::new(Mutex::new([link; 3])),
             returned: Arc::default(),
@@ -128,45 +68,37 @@ impl Contact {
         one.age(now).max(other.age(now))
     }
 
-    /// Everything up to `now` is known: a list is complete, a watch brought an event, or the
-    /// resource does not exist.
+    /// A list begins.
+    pub(super) fn listing(&self, what: Watched, now: Instant) {
+        self.links()[what as usize].listing(now);
+    }
+
+    /// All is known: a list is complete, or the resource does not exist.
     pub fn made(&self, what: Watched, now: Instant) {
-        self.connect(what, now, |link| {
-            if link.connected {
-                link.note_gap(now);
-            }
-            link.last = now;
-        });
+        self.note(what, now, Link::listed);
+    }
+
+    /// The watch brought an event.
+    pub(super) fn event(&self, what: Watched, now: Instant) {
+        self.note(what, now, Link::event);
+    }
+
+    /// A watch has begun.
+    fn answered(&self, what: Watched, now: Instant) {
+        self.note(what, now, Link::answered);
     }
 
     /// When a change that is noticed now, or is yet to be noticed, happened at the earliest: now, but for
     /// a time in which changes cannot be seen, and the backlog of such a time.
     #[must_use]
     pub fn earliest(&self, what: Watched, now: Instant) -> Instant {
-        let link = self.links()[what as usize];
-        if !link.is_connected(now) {
-            return link.heard();
-        }
-        let gap = link.gap;
-        let backlog =
-            gap.filter(|(_, end)| now.saturating_duration_since(*end) < crate::pace::of(BACKLOG));
-        backlog.map_or(now, |(begin, _)| begin)
+        self.links()[what as usize].earliest(now)
     }
 
-    /// A watch has begun. What it resumes, it has yet to bring; a list would have brought that.
-    fn answered(&self, what: Watched, now: Instant) {
-        self.connect(what, now, |link| {
-            link.note_gap(now);
-            link.answered = Some(now);
-            link.manners.answered(now);
-        });
-    }
-
-    fn connect(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link)) {
+    fn note(&self, what: Watched, now: Instant, note: impl FnOnce(&mut Link, Instant)) {
         let link = &mut self.links()[what as usize];
         let was = link.is_connected(now);
-        note(link);
-        link.connected = true;
+        note(link, now);
         if !was {
             self.returned.notify_one();
         }
@@ -186,11 +118,8 @@ impl Contact {
 
     /// A list or a watch has failed; `forgotten` where the server does not know any more what came
     /// after the version that we have.
-    pub(super) fn lost(&self, what: Watched, forgotten: bool) {
-        let link = &mut self.links()[what as usize];
-        let answered = link.answered.take().filter(|_| !forgotten);
-        link.last = answered.map_or(link.last, |at| at.max(link.last));
-        link.connected = false;
+    pub(super) fn lost(&self, what: Watched, forgotten: bool, now: Instant) {
+        self.links()[what as usize].lost(forgotten, now);
     }
 
     /// A client that behaves as `client` and takes note of each watch that is answered: an idle
@@ -314,8 +243,8 @@ mod tests {
             let start = Instant::now();
             let contact = watching(start);
             contact.made(what, start + 2 * SECOND);
-            contact.lost(what, false);
-            contact.lost(what, false);
+            contact.lost(what, false, start + 3 * SECOND);
+            contact.lost(what, false, start + 4 * SECOND);
             assert_eq!(contact.age(start + 10 * SECOND), 8 * SECOND);
         }
     }
@@ -324,10 +253,10 @@ mod tests {
     fn a_new_watch_is_contact_though_nothing_happens() {
         let start = Instant::now();
         let contact = watching(start);
-        contact.lost(Watched::VirtualMachines, false);
+        contact.lost(Watched::VirtualMachines, false, start + SECOND);
         contact.answered(Watched::VirtualMachines, start + 9 * SECOND);
         assert_eq!(contact.age(start + 10 * SECOND), Duration::ZERO);
-        contact.lost(Watched::VirtualMachines, false);
+        contact.lost(Watched::VirtualMachines, false, start + 10 * SECOND);
         assert_eq!(contact.age(start + 12 * SECOND), 3 * SECOND);
     }
 
@@ -336,46 +265,12 @@ mod tests {
         let start = Instant::now();
         let contact = watching(start);
         contact.made(Watched::WolConfigs, start + SECOND);
-        contact.lost(Watched::WolConfigs, false);
+        contact.lost(Watched::WolConfigs, false, start + 2 * SECOND);
         contact.answered(Watched::WolConfigs, start + 9 * SECOND);
-        contact.lost(Watched::WolConfigs, true);
+        contact.lost(Watched::WolConfigs, true, start + 10 * SECOND);
         assert_eq!(contact.age(start + 10 * SECOND), 9 * SECOND);
         contact.made(Watched::WolConfigs, start + 11 * SECOND);
         assert_eq!(contact.age(start + 12 * SECOND), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_backlog_of_an_outage_may_be_as_old_as_the_outage() {
-        let start = Instant::now();
-        let (contact, what) = (watching(start), Watched::VirtualMachines);
-        let at = |seconds| start + seconds * SECOND;
-        assert_eq!(contact.earliest(what, at(7)), at(7));
-        contact.made(what, at(8));
-        contact.lost(what, false);
-        assert_eq!(
-            contact.earliest(what, at(15)),
-            at(8),
-            "in the list that follows"
-        );
-        contact.answered(what, at(20));
-        assert_eq!(contact.earliest(what, at(21)), at(8));
-        assert_eq!(contact.earliest(what, at(22)), at(22));
-        contact.answered(what, at(50));
-        assert_eq!(contact.earliest(what, at(50)), at(50), "nothing was missed");
-    }
-
-    #[test]
-    fn a_new_list_leaves_no_backlog_and_the_end_of_a_silence_does() {
-        let start = Instant::now();
-        let (contact, what) = (watching(start), Watched::VirtualMachines);
-        let at = |seconds| start + seconds * SECOND;
-        contact.lost(what, true);
-        contact.made(what, at(5));
-        assert_eq!(contact.earliest(what, at(6)), at(6));
-        assert_eq!(contact.earliest(what, at(50)), at(5), "no sign of life");
-        contact.made(what, at(51));
-        assert_eq!(contact.earliest(what, at(52)), at(5));
-        assert_eq!(contact.earliest(what, at(53)), at(53));
     }
 
     #[test]
@@ -410,7 +305,7 @@ mod tests {
         let start = now();
         let contact = watching(start);
         let what = Watched::VirtualMachines;
-        contact.lost(what, false);
+        contact.lost(what, false, start);
         let client = contact.noted_by(Client::new(server, "default"), what);
         let well = || contact.age(start + SECOND).is_zero();
         ask(&client, "limit=250").await.unwrap();

@@ -26,7 +26,7 @@ const PAGE: u32 = 250;
 
 /// Seconds after which the server ends a watch and we begin the next. A connection that died
 /// without a word is noticed 5 s later.
-const WATCH_SECONDS: u32 = 30;
+pub(super) const WATCH_SECONDS: u32 = 30;
 
 /// The wait after the first failure; doubled with each one that follows.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -95,17 +95,24 @@ pub(super) async fn follow<K, F>(
             };
             let error = match event {
                 Ok(event) => {
-                    // The start of a list is none: it comes before the first request.
-                    let success = !matches!(event, Event::Init | Event::InitApply(_));
-                    if success {
-                        absence.ends();
-                    }
-                    if is_of_a_watch(&event) {
-                        retry.recover(what);
+                    let kind = Kind::of(&event);
+                    match kind {
+                        // It comes before the first request, and says nothing yet.
+                        Kind::Begins => contact.listing(what, now()),
+                        Kind::Item => {}
+                        // A list is no end of a series of failures: where the watch after it fails each
+                        // time, so that there is one list after the other, the pauses have to grow.
+                        Kind::Complete => absence.ends(),
+                        Kind::Change => {
+                            absence.ends();
+                            retry.recover(what);
+                        }
                     }
                     take(News::Event(event));
-                    if success {
-                        contact.made(what, now());
+                    match kind {
+                        Kind::Complete => contact.made(what, now()),
+                        Kind::Change => contact.event(what, now()),
+                        Kind::Begins | Kind::Item => {}
                     }
                     continue;
                 }
@@ -122,7 +129,7 @@ pub(super) async fn follow<K, F>(
                 take(News::Absent);
                 contact.made(what, now());
             } else {
-                contact.lost(what, trouble == Trouble::Expired);
+                contact.lost(what, trouble == Trouble::Expired, now());
             }
             let delay = retry.delay().max(contact.pause(what, now()));
             heart.waiting(sleep(delay)).await;
@@ -134,10 +141,26 @@ pub(super) async fn follow<K, F>(
     }
 }
 
-/// Whether an event ends a series of failures. A list does not: where the watch after it fails each
-/// time, so that there is one list after the other, the pauses between them have to grow.
-fn is_of_a_watch<K>(event: &Event<K>) -> bool {
-    matches!(event, Event::Apply(_) | Event::Delete(_))
+/// What an event is of.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A list, of which the first page is about to be asked for.
+    Begins,
+    Item,
+    Complete,
+    /// A watch.
+    Change,
+}
+
+impl Kind {
+    fn of<K>(event: &Event<K>) -> Self {
+        match event {
+            Event::Init => Self::Begins,
+            Event::InitApply(_) => Self::Item,
+            Event::InitDone => Self::Complete,
+            Event::Apply(_) | Event::Delete(_) => Self::Change,
+        }
+    }
 }
 
 /// The next word of a watcher. Where it had failed, a watch that holds is the end of it, although

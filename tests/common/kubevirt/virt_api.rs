@@ -82,12 +82,12 @@ async fn start(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let key = Key { namespace, name };
+    let (asked, key) = (Instant::now(), Key { namespace, name });
     let deed = {
         let (api, headers) = (api.clone(), headers.clone());
         async move {
             let answer = api.start(&key, &body).await;
-            api.log(key, &headers, &answer);
+            api.log((asked, key), &headers, &answer);
             answer
         }
     };
@@ -171,9 +171,10 @@ impl VirtApi {
         }
     }
 
-    fn log(&self, vm: Key, headers: &HeaderMap, answer: &Answer) {
+    fn log(&self, (asked, vm): (Instant, Key), headers: &HeaderMap, answer: &Answer) {
         let user = headers.get("x-remote-user").and_then(|v| v.to_str().ok());
         self.world.state().starts.push(Start {
+            asked,
             at: Instant::now(),
             vm,
             user: user.map(Into::into),

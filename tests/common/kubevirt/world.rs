@@ -104,6 +104,8 @@ pub enum Fault {
 /// One call of `start`, as it was answered.
 #[derive(Debug, Clone)]
 pub struct Start {
+    /// When the call came, and when it had done what it does.
+    pub asked: Instant,
     pub at: Instant,
     pub vm: Key,
     /// Who called, where an API server in front told.
