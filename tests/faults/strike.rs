@@ -1,6 +1,7 @@
 //! Owns the course of a run: does what the plan says, and keeps up with what comes of it.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -228,11 +229,14 @@ impl Course {
         };
         if let Some(status) = process.end() {
             let asked = seat.asked.take().is_some();
+            // The kernel ends who was asked before its first line, and has not begun to listen for signals.
+            let begun = !process.lines().is_empty();
+            let unborn = !begun && status.signal() == Some(Signal::SIGTERM as i32);
             seat.old.extend(seat.process.take());
             let again = std::mem::take(&mut seat.again);
             seat.awaited = false;
             self.bed.record().add(What::Life(who, Life::Ended));
-            if !asked || !status.success() {
+            if !asked || !(status.success() || unborn) {
                 let wrong = format!("{who:?} ended by {status}, asked to: {asked}");
                 self.wrong.push(wrong);
             }
