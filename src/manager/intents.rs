@@ -19,7 +19,7 @@ use std::{
 pub use action::{Action, Admission, Call, Settled, Waiting};
 use intent::{Hasten, Intent, State};
 pub use steps::verdict;
-use steps::{DELETED, OVERRULED, OVERTAKEN, UNSURE, WAS_ON, WITHDRAWN, done, pause};
+use steps::{DELETED, OVERRULED, OVERTAKEN, UNSURE, WAS_ON, WITHDRAWN, done, pause, went_on_after};
 
 use crate::{
     manager::{
@@ -185,6 +185,10 @@ impl Intents {
             return Admission::Joined;
         }
         if let Some((outcome, message)) = self.settled_already(&wake) {
+            let heard_at = wake.report.heard_at;
+            if outcome == Outcome::AlreadyOn && went_on_after(&wake.vm, heard_at) {
+                self.marks.set(&uid, heard_at, now);
+            }
             self.refuse(wake, outcome, message);
             return Admission::Answered;
         }

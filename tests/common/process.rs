@@ -4,9 +4,13 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener, UdpSocket},
+    ops::Range,
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -210,19 +214,33 @@ fn follow(stderr: ChildStderr, log: &Log) {
     log.more.notify_all();
 }
 
+/// Ports that the kernel gives to nobody who does not ask for them by number, or a connection of somebody
+/// else might take the port of a process that is dead for a moment.
+const PORTS: Range<u16> = 10_000..30_000;
+
+/// Each port once, and in each test process from another one on.
+fn next_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(97) + TAKEN.fetch_add(1, Ordering::Relaxed);
+    let offset = number % u32::try_from(PORTS.len()).expect("they are few");
+    PORTS.start + u16::try_from(offset).expect("it is less than their number")
+}
+
 /// A TCP address on loopback that nobody listens on.
 pub fn free_tcp() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
+    let mut addresses = (0..PORTS.len()).map(|_| SocketAddr::from(([127, 0, 0, 1], next_port())));
+    let free = addresses.find(|address| TcpListener::bind(address).is_ok());
+    free.expect("a port is free")
 }
 
 /// A UDP port that nobody listens on.
 pub fn free_udp() -> u16 {
-    let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"));
-    let address = socket
-        .and_then(|socket| socket.local_addr())
-        .expect("a UDP port can be bound");
-    address.port()
+    let is_free = |port: &u16| {
+        let socket = UdpSocket::bind(("::", *port));
+        socket
+            .or_else(|_| UdpSocket::bind(("0.0.0.0", *port)))
+            .is_ok()
+    };
+    let mut ports = (0..PORTS.len()).map(|_| next_port());
+    ports.find(is_free).expect("a port is free")
 }

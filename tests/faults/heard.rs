@@ -16,6 +16,10 @@ const LISTENS_WITHIN: Duration = Duration::from_millis(500);
 /// a pause of half a second, a handshake, and a machine that has much to do.
 const SESSION_WITHIN: u64 = 1_300;
 
+/// Who comes is known where the API server could be asked for so long meanwhile: a pause of half a second,
+/// and a review.
+const KNOWN_WITHIN: u64 = 650;
+
 /// One agent and one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hearing {
@@ -42,7 +46,8 @@ pub(crate) struct Ways {
     agents: Vec<AgentSpans>,
     /// Any manager was on its way out, frozen, or away from the API.
     managers_ailing: Vec<Spans>,
-    /// From each agent to each manager.
+    /// From each agent to each manager: when there may have been a session, and when there was.
+    possible: Vec<Vec<Spans>>,
     pairs: Vec<Vec<Spans>>,
     /// The same, with the API behind the manager in order.
     whole: Vec<Vec<Spans>>,
@@ -68,16 +73,18 @@ impl Ways {
             plugged: record.plugged(one),
             dropped: dropped[one],
         });
-        let (mut pairs, mut whole) = (Vec::new(), Vec::new());
+        let (mut possible, mut pairs, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for agent in 0..plan.agents {
             let able = record.up(Who::Agent(agent)).and(&record.known(agent));
-            let pair = |manager| {
+            let pair = |manager, known: Duration| {
                 let way = able.and(&record.up(Who::Manager(manager)));
                 let way = way.and(&record.link(agent, manager, Line::Whole));
                 // Without the API server nobody can say who comes.
-                way.from(&record.api(manager, Line::Whole), paced(SESSION_WITHIN))
+                way.from(&record.api(manager, Line::Whole), known)
             };
-            let row: Vec<_> = (0..plan.managers).map(pair).collect();
+            let pairs_after = |known| (0..plan.managers).map(move |one| pair(one, known));
+            possible.push(pairs_after(Duration::ZERO).collect());
+            let row: Vec<_> = pairs_after(paced(KNOWN_WITHIN)).collect();
             let served = row.iter().enumerate().map(|(manager, pair)| {
                 let api = record.api(manager, Line::Whole);
                 pair.and(&api).and(&record.starts_answered())
@@ -93,6 +100,7 @@ impl Ways {
         Self {
             agents: agents.collect(),
             managers_ailing: (0..plan.managers).map(ailing).collect(),
+            possible,
             pairs,
             whole,
             ends: (0..plan.agents).map(|one| ends(record, one)).collect(),
@@ -177,7 +185,7 @@ impl Ways {
     /// Whether the agent could reach any manager before the wake was stale, so that one may have put it
     /// off.
     pub(crate) fn may_be_deferred(&self, hearing: &Hearing) -> bool {
-        let mut pairs = self.pairs[hearing.agent].iter();
+        let mut pairs = self.possible[hearing.agent].iter();
         // A session may outlast what the record knows of it, by moments.
         let from = hearing.at.checked_sub(READ_WITHIN).unwrap_or(hearing.at);
         pairs.any(|pair| pair.touches(from, hearing.at + ttl()))

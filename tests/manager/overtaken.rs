@@ -239,3 +239,31 @@ fn a_manager_that_stood_still_starts_nothing_that_others_had_on_meanwhile() {
     world.pass(10 * MINUTE);
     assert_eq!((world.starts(), world.intents.len()), (0, 0));
 }
+
+#[test]
+fn repeats_of_a_wake_that_another_manager_carried_out_start_nothing() {
+    // As the report finds it, or while it waits.
+    for at_once in [true, false] {
+        let mut world = world();
+        let on = Vm {
+            power: Power::On,
+            resource_version: "2".into(),
+            ..(*off(&world, Some(SECOND), None)).clone()
+        };
+        let report = if at_once {
+            world.wake_aged(&on.into(), 2 * SECOND).0
+        } else {
+            let (report, _) = world.wake_aged(&vm("a", Power::Stopping), 2 * SECOND);
+            world.changed(&on.into());
+            report
+        };
+        assert_eq!(world.outcome(report), Some(Outcome::AlreadyOn));
+        world.pass(SECOND);
+        let stopped = off(&world, Some(2 * SECOND), Some(SECOND / 2));
+        let repeat = world.wake(&stopped);
+        assert_eq!(world.outcome(repeat), Some(Outcome::Duplicate), "{at_once}");
+        world.pass(7 * SECOND);
+        world.wake(&stopped);
+        assert_eq!(world.starts(), 1, "after the window of the first packet");
+    }
+}

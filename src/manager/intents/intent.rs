@@ -17,7 +17,7 @@ use crate::{
 use super::{
     Action, BREATH, CONFIRMED_WITHIN, Call, SILENCE,
     action::Waiting,
-    steps::{verdict, went_off_after},
+    steps::{verdict, went_off_after, went_on_after},
 };
 
 /// Every reporter hears something within this time of its report; the contract allows a second.
@@ -168,8 +168,7 @@ impl Intent {
     /// Whether the VM went on after the youngest packet was heard, be it off again: then the wake has had
     /// its effect.
     pub(super) fn is_overtaken(&self) -> bool {
-        let on_since = self.vm.on_since;
-        on_since.is_some_and(|since| self.last_heard < since)
+        went_on_after(&self.vm, self.last_heard)
     }
 
     /// What would have the VM on, if it is not: a paused one need not be started.

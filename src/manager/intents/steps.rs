@@ -44,6 +44,11 @@ pub fn verdict(power: Power) -> Option<(Outcome, String)> {
     Some((outcome, message))
 }
 
+/// Whether a VM went on after a packet was heard, be it off again: then the wake has had its effect.
+pub(super) fn went_on_after(vm: &Vm, heard_at: Instant) -> bool {
+    vm.on_since.is_some_and(|since| heard_at < since)
+}
+
 /// Whether a VM was on when a packet was heard, and has gone off since, as far as is known. Who deferred
 /// the wake may have seen the VM go off a little earlier than we, if it looked at all.
 pub(super) fn went_off_after(vm: &Vm, heard_at: Instant, deferred: bool) -> bool {
@@ -109,7 +114,7 @@ impl Intents {
             return Some((Outcome::Duplicate, message.into()));
         }
         let knows = !sabotage::is(Mechanism::Age);
-        if knows && vm.on_since.is_some_and(|since| report.heard_at < since) {
+        if knows && went_on_after(vm, report.heard_at) {
             return Some((Outcome::AlreadyOn, OVERTAKEN.into()));
         }
         if knows && went_off_after(vm, report.heard_at, report.deferred) {
@@ -263,7 +268,9 @@ impl Intents {
         if let Some(timer) = intent.timer {
             self.due.remove(&(timer, uid.clone()));
         }
-        if outcome == Outcome::Started {
+        // Whoever had it go on after the packet was heard: repeats of that are to start nothing.
+        let taken = outcome == Outcome::AlreadyOn && intent.is_overtaken();
+        if outcome == Outcome::Started || taken {
             self.marks.set(uid, intent.first.heard_at, now);
         }
         self.reporters -= intent.reporters();
