@@ -20,7 +20,7 @@ pub(super) fn names(
     is_known: impl Fn(MacAddr) -> bool,
 ) -> Option<String> {
     let mut targets: Vec<MacAddr> = targets.collect();
-    targets.sort_unstable_by_key(|target| (!is_known(*target), *target));
+    targets.sort_by_cached_key(|target| (!is_known(*target), *target));
     targets.dedup();
     let named: Vec<String> = targets.iter().take(NAMED).map(MacAddr::to_string).collect();
     let more = targets.len() - named.len();

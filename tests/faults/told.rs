@@ -1,7 +1,7 @@
 //! Owns what the processes of a run told of wakes, and when they may have been late to.
 
 use super::{
-    bed::Bed,
+    bed::{Bed, Seat},
     plan::{Plan, Who},
     record::{Line, Record, Spans},
 };
@@ -9,25 +9,25 @@ use crate::common::process;
 
 /// The lines of agents about wakes that they gave up, with the agent.
 pub(crate) fn losses(bed: &Bed) -> Vec<(usize, process::Line)> {
-    let agents = bed.agents.iter().enumerate();
-    let lines = agents.flat_map(|(one, agent)| {
-        let processes = agent.seat.old.iter().chain(&agent.seat.process);
-        let lines = processes.flat_map(process::Process::lines);
-        lines.map(move |line| (one, line))
-    });
-    let lost = |line: &process::Line| line.message() == "no manager took these wakes in time";
-    lines.filter(|(_, line)| lost(line)).collect()
+    let seats = bed.agents.iter().map(|agent| &agent.seat);
+    lines(seats, "no manager took these wakes in time")
 }
 
 /// The lines of managers about decided wakes, with the manager.
 pub(crate) fn decisions(bed: &Bed) -> Vec<(usize, process::Line)> {
-    let managers = bed.managers.iter().enumerate();
-    let lines = managers.flat_map(|(one, manager)| {
-        let processes = manager.seat.old.iter().chain(&manager.seat.process);
+    lines(bed.managers.iter().map(|manager| &manager.seat), "wake")
+}
+
+/// The lines with this message, with the number of the seat.
+fn lines<'b>(seats: impl Iterator<Item = &'b Seat>, message: &str) -> Vec<(usize, process::Line)> {
+    let lines = seats.enumerate().flat_map(|(one, seat)| {
+        let processes = seat.old.iter().chain(&seat.process);
         let lines = processes.flat_map(process::Process::lines);
         lines.map(move |line| (one, line))
     });
-    lines.filter(|(_, line)| line.message() == "wake").collect()
+    lines
+        .filter(|(_, line)| line.message() == message)
+        .collect()
 }
 
 /// For each agent, when its word may have come later than the program could know: frozen processes and

@@ -64,7 +64,7 @@ impl Journal {
             reporters,
             ..
         } = settled;
-        if *outcome == Outcome::Started || self.is_news(report, true, *outcome, now) {
+        if *outcome == Outcome::Started || self.is_news(report.wake.target, true, *outcome, now) {
             line(report, Some(&vm.key), *outcome, message, *reporters);
         }
     }
@@ -78,7 +78,7 @@ impl Journal {
         message: &str,
         now: Instant,
     ) {
-        if self.is_news(report, vm.is_some(), outcome, now) {
+        if self.is_news(report.wake.target, vm.is_some(), outcome, now) {
             line(report, vm, outcome, message, 1);
         }
     }
@@ -103,10 +103,9 @@ impl Journal {
         }
     }
 
-    fn is_news(&self, report: &Report, vm: bool, outcome: Outcome, now: Instant) -> bool {
+    fn is_news(&self, target: MacAddr, vm: bool, outcome: Outcome, now: Instant) -> bool {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = (report.wake.target, outcome);
-        if limits.told.admit(told, now) != Verdict::First {
+        if limits.told.admit((target, outcome), now) != Verdict::First {
             return false;
         }
         let throttle = if vm {
@@ -136,51 +135,18 @@ fn line(report: &Report, vm: Option<&VmKey>, outcome: Outcome, reason: &str, rep
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
-    use crate::{
-        manager::report::Reply,
-        packet::Trailing,
-        telemetry::tests::logged,
-        wake::{Carrier, Origin, Wake},
-    };
-
-    fn report(low: u16) -> Report {
-        let [high, low] = low.to_be_bytes();
-        Report {
-            node: "node-1".into(),
-            wake: Wake {
-                target: MacAddr::new([2, 0, 0, 0, high, low]),
-                trailing: Trailing::default(),
-                origin: Origin {
-                    carrier: Carrier::Udp,
-                    interface: "eth0".into(),
-                    vlan: None,
-                    source_mac: None,
-                    source: None,
-                    source_port: 9,
-                    length: 102,
-                },
-            },
-            heard_at: Instant::now(),
-            deferred: false,
-            reply: Reply::new(1, mpsc::channel(1).0),
-        }
-    }
 
     #[test]
     fn a_flood_of_unknown_addresses_hides_no_virtual_machine() {
         let (journal, now) = (Journal::default(), Instant::now());
-        let log = logged("info", || {
-            for low in 0..1_000 {
-                journal.rejected(&report(low), None, Outcome::NotFound, "unknown", now);
-            }
-            let vm = VmKey::new("home", "desktop");
-            let why = "could not be started in time";
-            journal.rejected(&report(1_000), Some(&vm), Outcome::Expired, why, now);
-        });
-        assert_eq!(log.matches("unknown").count(), 100, "{log}");
-        assert!(log.contains("desktop"), "{log}");
+        let target = |low: u16| {
+            let [high, low] = low.to_be_bytes();
+            MacAddr::new([2, 0, 0, 0, high, low])
+        };
+        let told =
+            (0..1_000).filter(|low| journal.is_news(target(*low), false, Outcome::NotFound, now));
+        assert_eq!(told.count(), 100);
+        assert!(journal.is_news(target(1_000), true, Outcome::Expired, now));
     }
 }

@@ -73,9 +73,14 @@ impl Contact {
         self.links()[what as usize].listing(now);
     }
 
-    /// All is known: a list is complete, or the resource does not exist.
-    pub fn made(&self, what: Watched, now: Instant) {
+    /// A list is complete.
+    pub(super) fn listed(&self, what: Watched, now: Instant) {
         self.note(what, now, Link::listed);
+    }
+
+    /// All is known, as where the resource does not exist.
+    pub fn made(&self, what: Watched, now: Instant) {
+        self.note(what, now, Link::made);
     }
 
     /// The watch brought an event.

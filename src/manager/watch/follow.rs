@@ -96,23 +96,22 @@ pub(super) async fn follow<K, F>(
             let error = match event {
                 Ok(event) => {
                     let kind = Kind::of(&event);
+                    take(News::Event(event));
                     match kind {
                         // It comes before the first request, and says nothing yet.
                         Kind::Begins => contact.listing(what, now()),
                         Kind::Item => {}
                         // A list is no end of a series of failures: where the watch after it fails each
                         // time, so that there is one list after the other, the pauses have to grow.
-                        Kind::Complete => absence.ends(),
+                        Kind::Complete => {
+                            absence.ends();
+                            contact.listed(what, now());
+                        }
                         Kind::Change => {
                             absence.ends();
                             retry.recover(what);
+                            contact.event(what, now());
                         }
-                    }
-                    take(News::Event(event));
-                    match kind {
-                        Kind::Complete => contact.made(what, now()),
-                        Kind::Change => contact.event(what, now()),
-                        Kind::Begins | Kind::Item => {}
                     }
                     continue;
                 }

@@ -96,15 +96,16 @@ impl Link {
         self.listing = Some(now);
     }
 
-    /// A list is complete: it says what was when it began, and the watch after it what came then. Or
-    /// the resource does not exist, which is all that there is to know.
+    /// A list is complete: it says what was when it began, and the watch after it what came then.
     pub(super) fn listed(&mut self, now: Instant) {
-        self.settles = match self.listing {
-            Some(_) => None,
-            None => Some(now),
-        };
         self.known = self.known.max(self.listing.take().unwrap_or(now));
-        (self.last, self.connected) = (now, true);
+        (self.last, self.connected, self.settles) = (now, true, None);
+    }
+
+    /// All is known: the resource does not exist.
+    pub(super) fn made(&mut self, now: Instant) {
+        (self.known, self.listing) = (now, None);
+        (self.last, self.connected, self.settles) = (now, true, Some(now));
     }
 
     /// The watch brought an event.
@@ -221,7 +222,8 @@ mod tests {
     fn what_does_not_exist_has_no_backlog() {
         let start = Instant::now();
         let mut link = Link::new(start);
-        link.listed(start + SECOND);
+        link.listing(start);
+        link.made(start + SECOND);
         let later = start + 5 * SECOND;
         assert_eq!(link.earliest(later), later);
     }
